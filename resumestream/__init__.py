@@ -1,0 +1,1 @@
+"""resumestream: streaming LLM answers that outlive their caller."""

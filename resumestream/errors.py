@@ -1,0 +1,230 @@
+"""Everything that can be refused or go wrong, one class per thing a caller can do about it.
+
+`code` is wire-stable: it is the last part of a problem's `type` (RFC 9457) and never changes meaning.
+`status` is the HTTP status the faces answer with. `retry` says whether asking again, unchanged, can help:
+where it is False the faces send `x-should-retry: false`, which the official SDKs obey.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ResumeStreamError(Exception):
+    """Base of every error this package raises on purpose.
+
+    The message is one or two English sentences: what is wrong, where, and what to do. It never holds credentials,
+    keys or request bodies.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    retry: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, stream: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.stream = stream
+        self.retry_after_s = retry_after_s
+
+
+class ConfigError(ResumeStreamError, ValueError):
+    """The application or the operator set something up wrongly; raised before anything starts."""
+
+    code = "config"
+
+
+# --- refusals: the request is wrong or cannot be served; nothing was started, nothing is lost -------------------
+
+
+class InvalidHeader(ResumeStreamError):
+    code, status = "invalid-header", 400
+
+
+class InvalidQuery(ResumeStreamError):
+    code, status = "invalid-query", 400
+
+
+class PrincipalUnstable(ResumeStreamError):
+    code, status = "principal-unstable", 400
+
+
+class OffsetMalformed(ResumeStreamError):
+    code, status = "offset-malformed", 400
+
+
+class Unauthorized(ResumeStreamError):
+    code, status = "unauthorized", 401
+
+
+class AuthorizeRequired(ResumeStreamError):
+    code, status = "authorize-required", 403
+
+
+class NotFound(ResumeStreamError):
+    """No face answers at this path."""
+
+    code, status = "not-found", 404
+
+
+class UnknownUpstream(ResumeStreamError):
+    code, status = "unknown-upstream", 404
+
+
+class StreamNotFound(ResumeStreamError):
+    """Never minted, forgotten, or another principal's: the three look alike."""
+
+    code, status = "stream-not-found", 404
+
+
+class MethodNotAllowed(ResumeStreamError):
+    code, status = "method-not-allowed", 405
+
+
+class NoEvents(ResumeStreamError):
+    """`live=events` asked of a payload that is not an event stream."""
+
+    code, status = "no-events", 406
+
+
+class StreamGone(ResumeStreamError):
+    """Expired, evicted or deleted; the tombstone still tells how it ended."""
+
+    code, status = "stream-gone", 410
+
+
+class KeyExpired(ResumeStreamError):
+    """The key's stream is gone, and a key never silently starts a second call."""
+
+    code, status = "key-expired", 410
+
+
+class NothingToResume(ResumeStreamError):
+    code, status = "nothing-to-resume", 412
+
+
+class RequestTooLarge(ResumeStreamError):
+    code, status = "request-too-large", 413
+
+
+class OffsetBeyondTail(ResumeStreamError):
+    code, status = "offset-beyond-tail", 416
+
+
+class KeyReused(ResumeStreamError):
+    """Same key, another request. 422 and never 409, which the official SDKs retry."""
+
+    code, status = "key-reused", 422
+
+
+class RetryMismatch(ResumeStreamError):
+    """`Stream-Retry` names a stream that is not, and never was, the key's."""
+
+    code, status = "retry-mismatch", 422
+
+
+class TooManyOrphans(ResumeStreamError):
+    code, status, retry = "too-many-orphans", 429, True
+
+
+class UpgradeUnsupported(ResumeStreamError):
+    code, status = "upgrade-unsupported", 501
+
+
+class UpstreamRedirect(ResumeStreamError):
+    code, status = "upstream-redirect", 502
+
+
+class UpstreamUnreachable(ResumeStreamError):
+    """No request byte left: name lookup, connect or TLS failed. Safe to repeat."""
+
+    code, status, retry = "upstream-unreachable", 502, True
+
+
+class UpstreamLost(ResumeStreamError):
+    """The request was sent and no whole answer came back. The provider may have billed it; never repeated here."""
+
+    code, status = "upstream-lost", 502
+
+    def __init__(self, message: str, *, detail: str) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class NotStarted(ResumeStreamError):
+    code, status = "not-started", 503
+
+
+class Draining(ResumeStreamError):
+    code, status, retry = "draining", 503, True
+
+
+class TooManyStreams(ResumeStreamError):
+    code, status, retry = "too-many-streams", 503, True
+
+
+class VersionUnsupported(ResumeStreamError):
+    """A live answer cannot be cut visibly on HTTP/1.0."""
+
+    code, status = "http-version-unsupported", 505
+
+
+# --- the store --------------------------------------------------------------------------------------------------
+
+
+class StoreError(ResumeStreamError):
+    """The store cannot do what it was asked."""
+
+    code, status = "store-failed", 503
+
+
+class StoreLocked(StoreError):
+    """Another server holds this store."""
+
+    code = "store-locked"
+
+
+class StoreUnusable(StoreError):
+    """Damaged, written by a newer version, read-only or no store at all; the message says which."""
+
+    code = "store-unusable"
+
+
+class StoreBusy(StoreError):
+    """Another process held the write lock for longer than `busy_s`."""
+
+    code, retry = "store-busy", True
+
+
+class StoreFull(StoreError):
+    """No space is left to write to. What was acknowledged is kept."""
+
+    code, status, retry = "store-full", 507, True
+
+
+class BindingMoved(StoreError):
+    """Another caller bound the key first: read the binding again and decide anew."""
+
+    code, retry = "binding-moved", True
+
+
+class LeaseLost(StoreError):
+    """Another owner has this stream now. Stop: close the provider connection, write nothing more."""
+
+    code = "lease-lost"
+
+
+class StreamSealed(StoreError):
+    """The stream has ended; its payload never changes again."""
+
+    code = "stream-sealed"
+
+
+class OffsetConflict(StoreError):
+    """The append was made for another tail. Under your own lease, `tail == at + len(data)` means it landed before."""
+
+    code = "offset-conflict"
+
+    def __init__(self, *, at: int, tail: int) -> None:
+        super().__init__(f"append at offset {at}, but the tail is {tail}")
+        self.at, self.tail = at, tail

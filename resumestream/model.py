@@ -1,0 +1,232 @@
+"""The nouns. Frozen, clockless, standard library only; units stand in the names (`_s` seconds, `_bytes` bytes).
+
+Times (`*_at`) are seconds of the store clock. Offsets are logical: payload bytes before a position, whatever the
+store's framing. State is derived, never stored, so no store can disagree with the lifecycle table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, NewType
+
+StreamId = NewType("StreamId", str)
+"""At least 128 random bits, URL-safe, never reused."""
+
+Durability = Literal["none", "process", "disk"]
+"""What an acknowledged byte survives: nothing, a process kill, a power cut."""
+
+Headers = tuple[tuple[str, str], ...]
+"""In the order received, names in lower case, values as latin-1 text."""
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    STREAMING = "streaming"
+    SEALED = "sealed"
+    EXPIRED = "expired"
+
+
+class Outcome(StrEnum):
+    COMPLETED = "completed"
+    PROVIDER_ERROR = "provider_error"
+    TRUNCATED = "truncated"
+    STALLED = "stalled"
+    CANCELLED = "cancelled"
+    OVERFLOW = "overflow"
+    INTERRUPTED = "interrupted"
+
+
+class Gone(StrEnum):
+    """Why a payload is no longer kept."""
+
+    EXPIRED = "expired"
+    EVICTED = "evicted"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the upstream answered before its body."""
+
+    status: int
+    headers: Headers = ()
+
+    @property
+    def content_type(self) -> str:
+        return self.get("content-type") or ""
+
+    @property
+    def is_sse(self) -> bool:
+        return self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def get(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """How a stream ended. The first durable seal wins for ever."""
+
+    outcome: Outcome
+    detail: str
+    """Machine-readable code that refines the outcome."""
+    message: str
+    """One English sentence; never a credential or a request body."""
+    released: bool = False
+    """The key may start a new call: the provider definitely did not bill this one."""
+    retry_at: float | None = None
+    """Store clock; until then a released key gets the recorded answer, as the provider's `Retry-After` asked."""
+    sealed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One provider call, with or without bytes."""
+
+    upstream: str
+    started_at: float
+    status: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewStream:
+    """What is known of a stream before its provider call."""
+
+    id: StreamId
+    principal: str
+    upstream: str
+    worker: str
+    """The incarnation of the process that will drain it."""
+    created_at: float
+    retain_s: float
+    tombstone_s: float
+    key: str | None = None
+    """Keyed hash of the caller's key (or scope and request), or None: nobody can attach by key."""
+    fingerprint: str = ""
+    scope: str = ""
+    """Keyed hash of the caller's scope."""
+    labels: tuple[str, ...] = ()
+    on_disconnect: str = "continue"
+    dialect: str = "unknown"
+    previous: StreamId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A stream's whole record. `attempts` has one entry a provider call, in order."""
+
+    new: NewStream
+    epoch: int = 1
+    head: Head | None = None
+    tail: int = 0
+    events: int = 0
+    """Whole events (blocks with at least one `data` line) below the tail; 0 where the payload has none."""
+    attempts: tuple[Attempt, ...] = ()
+    seal: Seal | None = None
+    cancel_requested: bool = False
+    gone: Gone | None = None
+    gone_at: float | None = None
+
+    @property
+    def id(self) -> StreamId:
+        return self.new.id
+
+    @property
+    def sealed(self) -> bool:
+        return self.seal is not None
+
+    @property
+    def completed(self) -> bool:
+        return self.seal is not None and self.seal.outcome is Outcome.COMPLETED
+
+    @property
+    def state(self) -> State:
+        if self.gone:
+            return State.EXPIRED
+        if self.seal:
+            return State.SEALED
+        return State.STREAMING if self.tail else State.PENDING
+
+    @property
+    def expires_at(self) -> float:
+        """When the payload may go; infinity while live: a live stream never expires."""
+        return self.seal.sealed_at + self.new.retain_s if self.seal else math.inf
+
+    @property
+    def forgets_at(self) -> float:
+        """When the tombstone (and the key with it) may go; infinity while the payload is there."""
+        return self.gone_at + self.new.tombstone_s if self.gone_at is not None else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to append and seal, until somebody holds a higher epoch."""
+
+    stream: StreamId
+    worker: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which stream a key means. `generation` counts re-binds and is what compare-and-set compares."""
+
+    stream: StreamId
+    generation: int
+    fingerprint: str
+    earlier: tuple[StreamId, ...] = ()
+    """Streams the key meant before, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which streams to list: all conditions hold, `labels` each. Newest first; `after` continues a page."""
+
+    principal: str | None = None
+    """None lists every principal's: operators only."""
+    state: State | None = None
+    upstream: str | None = None
+    keys: tuple[str, ...] = ()
+    scope: str | None = None
+    labels: tuple[str, ...] = ()
+    after: StreamId | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Payload from `at` to `next`. `info` is set on the last page only: the stream is sealed and `next` its end."""
+
+    at: int
+    data: bytes
+    info: StreamInfo | None = None
+
+    @property
+    def next(self) -> int:
+        return self.at + len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a stream belongs to. `admin` sees and stops everybody's."""
+
+    id: str
+    labels: tuple[str, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event of your own source. `data` that is not text becomes JSON."""
+
+    data: Any
+    event: str | None = None
