@@ -151,6 +151,22 @@ class UpstreamLost(ResumeStreamError):
         self.detail = detail
 
 
+class SourceFailed(ResumeStreamError):
+    """Your own generator raised; the type's name is kept, its text is only logged."""
+
+    code, status = "source-failed", 502
+
+    def __init__(self, type_name: str) -> None:
+        super().__init__(f"the source raised {type_name}")
+        self.detail = f"source_failed:{type_name}"
+
+
+class UpstreamSilent(ResumeStreamError):
+    """The request was sent and nothing came back in time."""
+
+    code, status = "upstream-silent", 504
+
+
 class NotStarted(ResumeStreamError):
     code, status = "not-started", 503
 

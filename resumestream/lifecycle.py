@@ -36,7 +36,7 @@ ENDINGS: dict[Moved, Outcome] = {
     Moved.DRAIN_LOST: Outcome.INTERRUPTED,
 }
 
-_ENDS = {moved: State.SEALED for moved in ENDINGS}
+_ENDS = dict.fromkeys(ENDINGS, State.SEALED)
 
 TRANSITIONS: dict[State, dict[Moved, State]] = {
     State.PENDING: {Moved.BYTES_LOGGED: State.STREAMING, **_ENDS},

@@ -78,7 +78,7 @@ class Policy:
     def __post_init__(self) -> None:
         if self.durability not in ("process", "disk"):
             raise ConfigError(f"Policy.durability is {self.durability!r}; use 'process' or 'disk'")
-        if not valid_on_disconnect(self.on_disconnect):
+        if not isinstance(self.on_disconnect, str) or not valid_on_disconnect(self.on_disconnect):
             raise ConfigError(f"Policy.on_disconnect is {self.on_disconnect!r}; use 'continue', 'cancel' or 'grace:N'")
         may_be_zero = ("retain_s", "tombstone_s", "drain_s", "settle_s")
         for spec in fields(self):

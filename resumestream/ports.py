@@ -50,6 +50,10 @@ class LogStore(Protocol):
         """Close: what was acknowledged stays, calls in flight finish first, the lock is free."""
         ...
 
+    async def probe(self) -> None:
+        """Prove that a write would succeed now. Raises StoreError."""
+        ...
+
     def now(self) -> float:
         """The store clock, in seconds since the epoch: never jumps, never goes back."""
         ...
@@ -126,14 +130,15 @@ class Answer(Protocol):
 
     async def receive(self) -> bytes:
         """Next body bytes, never empty, transfer coding removed, content otherwise untouched.
-        Raises anyio.EndOfStream at a framed end of the body, UpstreamLost at any other."""
+        Raises anyio.EndOfStream at a framed end of the body (or where the body has no frame: see `framed`),
+        UpstreamLost at any other, SourceFailed where a generator of your own raised."""
         ...
 
     framed: bool
     """Whether the end of the body can be told from a cut connection."""
 
     async def aclose(self) -> None:
-        """Let go of the connection: reused after a framed end, closed otherwise. Idempotent, does not wait."""
+        """Let go: a connection is reused after a framed end and closed otherwise, a generator is closed. Idempotent."""
         ...
 
 

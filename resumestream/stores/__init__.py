@@ -1,0 +1,37 @@
+"""Where streams are kept. `open_store` turns what a person writes into a LogStore."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..policy import Policy
+from ..ports import LogStore
+from .memory import MemoryStore
+from .sqlite import SQLiteStore
+
+__all__ = ["MemoryStore", "SQLiteStore", "open_store"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)  # two letters at least: C:\ is a path
+_FORMS = "a path (SQLite), sqlite:///relative, sqlite:////absolute, memory:, or a LogStore"
+
+
+def open_store(store: str | os.PathLike[str] | LogStore, *, policy: Policy, serving: bool) -> LogStore:
+    """The store, not entered yet; nothing is touched before that. `serving`: the caller will drain into it, alone;
+    otherwise it looks at a store that is there, also while a server has it. Raises ConfigError."""
+    if not isinstance(store, str | os.PathLike):
+        return store
+    text = os.fspath(store)
+    scheme, rest = found.groups() if isinstance(store, str) and (found := _SCHEME.fullmatch(text)) else ("", text)
+    match scheme.lower():
+        case "memory" if not rest:
+            return MemoryStore()
+        case "sqlite" if rest.startswith("///") and rest != "///":
+            return SQLiteStore(Path(rest[3:]), policy=policy, serving=serving)
+        case "" if rest and rest != ":memory:":
+            return SQLiteStore(Path(rest), policy=policy, serving=serving)
+        case "file":
+            raise ConfigError(f"store {text!r}: file stores are not there yet; use {_FORMS}")
+    raise ConfigError(f"store {text!r} is not understood; use {_FORMS}")

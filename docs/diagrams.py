@@ -1,0 +1,100 @@
+"""What the docs take from the code: drawn here, never typed. `nox -s docs` writes it into the pages."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+
+from resumestream import errors, policy
+from resumestream.errors import ResumeStreamError as BaseError
+from resumestream.lifecycle import ENDINGS, TRANSITIONS, Moved
+from resumestream.model import State
+
+DOCS = Path(__file__).parent
+
+
+def lifecycle_diagram() -> str:
+    """The transition table as a Mermaid state diagram; moves between the same two states share one arrow."""
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {next(iter(TRANSITIONS))}"]
+    for state, moves in TRANSITIONS.items():
+        for target in dict.fromkeys(moves.values()):
+            causes = [moved for moved in moves if moves[moved] is target]
+            label = "any ending" if causes == list(ENDINGS) else ", ".join(causes)
+            lines.append(f"    {state} --> {target}: {label}")
+    lines += [f"    {state} --> [*]" for state, moves in TRANSITIONS.items() if not moves]
+    return "\n".join([*lines, "```"])
+
+
+def lifecycle_table() -> str:
+    """Every move in every state, and the outcome that an ending gives."""
+    rows = [
+        [moved, *(TRANSITIONS[state].get(moved, "illegal") for state in State), code(ENDINGS.get(moved))]
+        for moved in Moved
+    ]
+    return table(["what happened", *State, "outcome"], rows)
+
+
+def error_table() -> str:
+    """Every error that a caller can meet."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BaseError)]
+    rows = [
+        [code(kind.code), str(kind.status), "yes" if kind.retry else "no", code(kind.__name__), sentence(kind.__doc__)]
+        for kind in kinds
+    ]
+    return table(["code", "status", "retry helps", "Python", "when"], rows)
+
+
+def policy_table() -> str:
+    """Every field of Policy with its default and its docstring."""
+    [body] = [node.body for node in ast.parse(inspect.getsource(policy.Policy)).body if isinstance(node, ast.ClassDef)]
+    docs = {
+        ast.unparse(field.target): ast.literal_eval(doc.value)
+        for field, doc in pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr)
+    }
+    rows = [[code(spec.name), code(spec.default), sentence(docs.get(spec.name))] for spec in fields(policy.Policy)]
+    return table(["field", "default", "meaning"], rows)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def code(value: object) -> str:
+    """`value` in code style, numbers with thin groups; nothing for None."""
+    if value is None:
+        return ""
+    return f"`{value:_}`" if isinstance(value, int | float) and not isinstance(value, bool) else f"`{value}`"
+
+
+def sentence(doc: str | None) -> str:
+    """A docstring's first paragraph on one line."""
+    return " ".join(inspect.cleandoc(doc or "").partition("\n\n")[0].split())
+
+
+DRAWN: dict[str, Callable[[], str]] = {
+    "lifecycle-diagram": lifecycle_diagram,
+    "lifecycle-table": lifecycle_table,
+    "error-table": error_table,
+    "policy-table": policy_table,
+}
+
+
+def redrawn(page: str) -> str:
+    """`page` with everything between `<!-- drawn: NAME -->` and `<!-- end -->` drawn anew."""
+
+    def draw(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{DRAWN[match[2]]()}\n<!-- end -->"
+
+    return re.sub(r"(<!-- drawn: ([\w-]+) -->)\n.*?<!-- end -->", draw, page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for path in sorted(DOCS.glob("*.md")):
+        path.write_text(redrawn(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""How this project is checked. `nox` prints its plan, then runs it; every session installs what it needs itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+PLAN: dict[str, tuple[float, str]] = {
+    "lint": (0.2, "style and format (ruff)"),
+    "types": (1.0, "mypy --strict and pyright"),
+    "demo": (0.5, "pip install into a fresh environment, then kill a caller and resume it"),
+    "tests": (5.0, "the whole suite on the Python that runs nox"),
+}
+"""Default session -> expected minutes on two cores, purpose. In the order they run."""
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+EVERYTHING = {"RESUMESTREAM_REQUIRE_ALL": "1"}
+"""These sessions bring all that a test can need, so a skip is a failure (tests/conftest.py lists the exceptions)."""
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["plan", *PLAN]
+
+
+def install(session: nox.Session, *what: str, groups: tuple[str, ...] = ()) -> None:
+    """Install `what` and the dependency `groups` of pyproject.toml, in the versions of constraints.txt."""
+    session.install("-c", "constraints.txt", *what, *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session(python=False)
+def plan(session: nox.Session) -> None:
+    """What is about to run, and how long it should take."""
+    print(f"\nPlan, about {sum(minutes for minutes, _ in PLAN.values()):.0f} minutes on two cores:")
+    for name, (minutes, purpose) in PLAN.items():
+        print(f"  {name:<8} {minutes:4.1f} min  {purpose}")
+    print("The first run also downloads and installs. `nox --list` shows the sessions beside these.\n", flush=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    install(session, groups=("lint",))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Both type checkers, strict."""
+    install(session, ".[trio]", groups=("lint", "test"))
+    session.run("mypy", "--strict")
+    session.run("pyright")
+
+
+@nox.session(reuse_venv=False)
+def demo(session: nox.Session) -> None:
+    """What a newcomer does first."""
+    install(session, ".")
+    session.run("resumestream", "demo", "--exit")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite; arguments after `--` go to pytest."""
+    install(session, ".[trio]", groups=("test",))
+    session.run("pytest", *session.posargs, env=EVERYTHING)
+
+
+@nox.session(python=PYTHONS)
+def tests_all(session: nox.Session) -> None:
+    """The whole suite on every supported Python that this machine has."""
+    tests(session)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """A short benchmark: ratios to a plain relay in the same run."""
+    install(session, ".[trio]", groups=("test", "bench"))
+    for program in sorted(Path("tests/bench").glob("bench_*.py")):
+        session.run("python", str(program), *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Draw anew what the docs take from the code."""
+    install(session, ".")
+    session.run("python", "-m", "docs.diagrams")

@@ -1,0 +1,50 @@
+"""What the dialects share: reading a provider's JSON, which may be anything, and writing one event."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+LATER_INDEX = re.compile(rb'"index"\s*:\s*[1-9]')
+"""Something beside the first choice or candidate, which every answer has."""
+
+_MOST = 200
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """The JSON object in `data`; empty if it is anything else. Never raises."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def parts(body: dict[str, Any], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects in the list `body[name]` with their `index`, 0 where they have none."""
+    items = body.get(name)
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict):
+            index = item.get("index")
+            yield index if isinstance(index, int) else 0, item
+
+
+def describe(error: object) -> str:
+    """A provider's error object in one printable line of at most 200 characters: its code, else its message.
+
+    Codes first: a message may echo what the caller sent.
+    """
+    if isinstance(error, dict):
+        texts = [error.get(name) for name in ("code", "status", "type", "message")]
+        error = next((text for text in texts if text and isinstance(text, str)), error.get("code"))
+    text = str(error)[: 4 * _MOST] if isinstance(error, str | int) else ""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:_MOST] or "unspecified"
+
+
+def frame(body: dict[str, Any], *, event: str = "", end: str = "\n") -> bytes:
+    """One event with `body` as JSON. ASCII with every control character escaped, so no text can break out of it."""
+    named = f"event: {event}{end}" if event else ""
+    return f"{named}data: {json.dumps(body, separators=(',', ':'))}{end}{end}".encode("ascii")

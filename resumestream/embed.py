@@ -1,0 +1,263 @@
+"""ResumeStream: the one object an application holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Literal, Self
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from .errors import ConfigError, NotStarted, ResumeStreamError, StreamNotFound
+from .http.access import Access, Hook
+from .http.app import NOT_STARTED, RESERVED, Faces, mounted
+from .http.guard import Guard
+from .http.lifespan import WithLifespan
+from .http.own import Own, OwnResponse
+from .http.problems import problem
+from .http.site import Site
+from .hub import Hub
+from .identity import sign_ticket
+from .model import Principal, Query, StreamId, StreamInfo
+from .offsets import parse_offset
+from .policy import Policy
+from .ports import LogStore
+from .sources import SourceCallable
+from .stores import open_store
+from .tail import Tail
+from .upstream import Pool, Upstream
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class ResumeStream:
+    """A durable log between your callers and your providers, mounted in your app.
+
+    `store`: a path (SQLite), a URL (`memory:`, `sqlite:///rel`, `sqlite:////abs`) or a LogStore.
+    `upstreams`: name → base URL or Upstream; the name is the first path segment.
+    `authorize`: `async (conn, action) -> Principal | None`; None refuses. Without it the caller's own provider
+    credential says who it is, and whoever has none must be a program on this machine.
+    `public_path`: where callers see the mount point, if a proxy in front rewrites paths.
+
+    Raises ConfigError for wrong values, before anything starts. It must be started, once, by one of `install`,
+    `wrap`, `lifespan` or `async with`; after an end it can be started again.
+    """
+
+    def __init__(
+        self,
+        store: str | LogStore,
+        upstreams: Mapping[str, str | Upstream] | None = None,
+        policy: Policy | None = None,
+        authorize: Hook | None = None,
+        *,
+        public_path: str | None = None,
+    ) -> None:
+        self.policy = policy or Policy()
+        self.upstreams = {name: _upstream(name, given) for name, given in (upstreams or {}).items()}
+        self._store, self._authorize, self._public_path = store, authorize, public_path
+        self._mount_path: str | None = None
+        self._site: Site | None = None
+        self._stack = AsyncExitStack()
+        self.asgi: ASGIApp = Faces(lambda: self._site)
+        """The faces as an ASGI app, to mount by hand: it needs `lifespan` or `async with` beside it."""
+        open_store(store, policy=self.policy, serving=True)
+
+    # --- starting ------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open the store and start. Raises StoreError (locked, damaged, newer, read-only), ConfigError."""
+        if self._site is not None:
+            raise ConfigError("this ResumeStream runs already; start it once, by install, wrap, lifespan or async with")
+        async with AsyncExitStack() as stack:
+            store = open_store(self._store, policy=self.policy, serving=True)
+            hub = await stack.enter_async_context(Hub(store, self.policy))
+            pool = Pool()
+            stack.push_async_callback(pool.aclose)
+            access = Access(self._authorize, hub.store.secrets)
+            self._site = Site(hub, self.policy, access, self.upstreams, pool, self._public_path, self._mount_path)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Drain (see `drain`), close the store. Cancelled, what runs is still sealed."""
+        try:
+            await self._stack.aclose()
+        finally:
+            self._site = None
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """For `FastAPI(lifespan=streams.lifespan)`."""
+        async with self:
+            yield
+
+    def install(self, app: Starlette, path: str = "/llm") -> None:
+        """Mount on a FastAPI or Starlette app: routes, lifespan and guard. Call it before the app starts."""
+        if app.middleware_stack is not None:
+            raise ConfigError("streams.install(app) came after the app's first request; call it where the app is made")
+        app.mount(path, self.asgi)
+        self._mount_path = path
+        inner, stack = app.router.lifespan_context, app.build_middleware_stack
+
+        @asynccontextmanager
+        async def lifespan(host: Any) -> AsyncIterator[Any]:
+            async with self, inner(host) as state:
+                yield state
+
+        app.router.lifespan_context = lifespan
+        # Outermost, whatever add_middleware puts around the routes later.
+        app.build_middleware_stack = lambda: Guard(stack())  # type: ignore[method-assign]
+
+    def wrap(self, app: ASGIApp, path: str = "/llm") -> ASGIApp:
+        """Any other ASGI app, with the faces below `path`, our lifespan around its own, and the guard outermost."""
+        self._mount_path = path
+        return WithLifespan(Guard(mounted(app, self.asgi, path)), lambda: self)
+
+    async def drain(self) -> None:
+        """Begin the shutdown: admit nothing, cut readers, let running drains finish for `drain_s`, seal the rest."""
+        await self._running.hub.drain()
+
+    @property
+    def _running(self) -> Site:
+        if self._site is None:
+            raise NotStarted(NOT_STARTED)
+        return self._site
+
+    # --- your own generators -------------------------------------------------------------------------------------
+
+    async def response(
+        self,
+        *,
+        key: str | None = None,
+        source: SourceCallable | None = None,
+        request: Request | None = None,
+        principal: Principal | str | None = None,
+        media_type: str = "text/event-stream",
+        dialect: str | None = None,
+        labels: Iterable[str] = (),
+        retain_s: float | None = None,
+        on_disconnect: str | None = None,
+        retry_of: str | None = None,
+        events: bool = False,
+    ) -> Response:
+        """The answer that starts `source` for this key, or attaches to the stream that the key has; without `source`
+        it attaches or is a 204. Refusals are answers, too.
+
+        `source`: a callable of no arguments that returns an async iterator, or an async context manager yielding one.
+        It runs to its end in a copy of this call's context, whoever leaves; so it must own what it uses: what belongs
+        to the request is closed with it. bytes and str are payload as written; Event, dict and model become one
+        server-sent event each; anything else seals the stream `provider_error`.
+        `retry_of`: consent to run the source again after that stream of the key, which ended otherwise than well.
+        `dialect`: whose clients read it (`openai-chat`, …), so that a failure reaches them as their own exception.
+        `events`: for an `EventSource`: ids on every event, and a reconnect goes on behind the last one.
+        """
+        site = self._running
+        own = Own(
+            site,
+            media_type=media_type,
+            dialect=dialect,
+            labels=labels,
+            retain_s=retain_s,
+            on_disconnect=on_disconnect,
+            retry_of=retry_of,
+        )
+        try:
+            who = await self._who(request, principal, "create" if source else "read")
+            stream, started = await own.claim(key, source, who)
+        except StreamNotFound:
+            return Response(status_code=204)
+        except ResumeStreamError as error:
+            return problem(error, gateway=False)
+        return OwnResponse(site, stream, replayed=not started, events=events)
+
+    async def start(
+        self,
+        *,
+        source: SourceCallable,
+        key: str | None = None,
+        request: Request | None = None,
+        principal: Principal | str | None = None,
+        media_type: str = "text/event-stream",
+        dialect: str | None = None,
+        labels: Iterable[str] = (),
+        retain_s: float | None = None,
+        retry_of: str | None = None,
+    ) -> StreamInfo:
+        """As `response`, without a reader: the stream that runs now, or that the key has. Raises what refuses it."""
+        site = self._running
+        own = Own(
+            site,
+            media_type=media_type,
+            dialect=dialect,
+            labels=labels,
+            retain_s=retain_s,
+            on_disconnect=None,
+            retry_of=retry_of,
+        )
+        stream, _ = await own.claim(key, source, await self._who(request, principal, "create"), found=True)
+        return await site.hub.stat(stream)
+
+    async def find(
+        self, *, key: str, request: Request | None = None, principal: Principal | str | None = None
+    ) -> StreamInfo | None:
+        """The stream that `key` has, or None. Never creates."""
+        site = self._running
+        who = await self._who(request, principal, "read")
+        try:
+            return await site.hub.bound(Own.key(site, who, key))
+        except StreamNotFound:
+            return None
+
+    @asynccontextmanager
+    async def tail(self, stream: str, offset: str | int = "-1") -> AsyncIterator[Tail]:
+        """Read a stream from `offset` on, live to the end: `async with streams.tail(id) as tail: await tail.receive()`.
+
+        Counts as a reader. Raises StreamNotFound, StreamGone, OffsetMalformed, OffsetBeyondTail.
+        """
+        site = self._running
+        with site.hub.reading(StreamId(stream)):
+            yield await site.tail(StreamId(stream), parse_offset(str(offset)))
+
+    async def info(self, stream: str) -> StreamInfo:
+        """The record. Raises StreamNotFound."""
+        return await self._running.hub.stat(StreamId(stream))
+
+    async def list(self, query: Query) -> list[StreamInfo]:
+        """Records, newest first."""
+        return await self._running.hub.find(query)
+
+    async def cancel(self, stream: str) -> None:
+        """Stop it; the partial is kept. Does nothing to a sealed stream. Raises StreamNotFound."""
+        await self._running.hub.cancel(StreamId(stream))
+
+    def ticket(
+        self, stream: str, ttl_s: float | None = None, allow: Iterable[Literal["read", "stop", "delete"]] = ("read",)
+    ) -> str:
+        """A signed ticket for `?ticket=`, for readers that cannot send headers: good for this stream and these
+        actions only, for `ttl_s` seconds, by default as long as the stream is kept."""
+        store = self._running.hub.store
+        return sign_ticket(store.secrets, StreamId(stream), allow, None if ttl_s is None else store.now() + ttl_s)
+
+    async def _who(
+        self, conn: HTTPConnection | None, principal: Principal | str | None, action: Literal["create", "read"]
+    ) -> Principal:
+        if principal is not None:
+            return principal if isinstance(principal, Principal) else Principal(principal)
+        if conn is not None:
+            return await self._running.access.principal(conn, action, server_side=False, keyed=True)
+        if self._authorize is not None:
+            raise ConfigError("pass request= or principal=: with an authorize hook, a stream needs to know whose it is")
+        return Principal("local")
+
+
+def _upstream(name: str, given: str | Upstream) -> Upstream:
+    if not _NAME.fullmatch(name) or name in RESERVED:
+        reserved = ", ".join(sorted(RESERVED))
+        raise ConfigError(
+            f"upstream name {name!r} cannot be used: it is one path segment of A-Z a-z 0-9 . _ - and none of {reserved}"
+        )
+    return given if isinstance(given, Upstream) else Upstream(given)

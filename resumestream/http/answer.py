@@ -1,0 +1,107 @@
+"""A reader's answer: one status line, then the log as it comes, then an end that says how the stream ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import anyio
+from starlette.types import Message, Receive, Scope, Send
+
+from ..errors import ResumeStreamError, StoreError, StreamGone
+from ..model import Page, StreamInfo
+from ..tail import Tail
+from .guard import cut
+
+logger = logging.getLogger("resumestream")
+
+
+class Form(Protocol):
+    """How pages become body bytes on one face."""
+
+    keepalive: bytes | None
+    """What a silent reader gets; None: nothing."""
+
+    def body(self, page: Page) -> bytes: ...
+
+    def end(self, info: StreamInfo) -> bytes | None:
+        """The last bytes of the body; None: the answer must end visibly cut."""
+        ...
+
+    def leave(self) -> bytes | None:
+        """The last bytes when this server cannot go on though the stream may; None: cut."""
+        ...
+
+
+class LogAnswer:
+    """Streams one tail. All refusals come before it: once called, it sends its status line."""
+
+    def __init__(
+        self,
+        tail: Tail,
+        form: Form,
+        *,
+        status: int,
+        headers: Iterable[tuple[str, str]],
+        keepalive_s: float,
+        send_s: float,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._tail, self._form = tail, form
+        self._status, self._headers = status, list(headers)
+        self._keepalive_s = keepalive_s if form.keepalive else float("inf")
+        self._send_s = send_s
+        self._on_start = on_start
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the whole answer. Never raises for what the stream or the client does; cancelled, the answer is cut."""
+        head: Message = {
+            "type": "http.response.start",
+            "status": self._status,
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers],
+        }
+        await send(head)
+        self._on_start()
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        try:
+            last = await self._pump(send)
+        except ResumeStreamError as error:
+            if isinstance(error, StoreError):
+                logger.warning("a reader was cut: %s", error.message)
+            last = None if isinstance(error, StreamGone) else self._form.leave()
+        if last is None:
+            cut(scope)
+            return
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _pump(self, send: Send) -> bytes | None:
+        """Body messages up to the end; returns the last bytes, or None for a cut."""
+        form = self._form
+        while True:
+            page = None
+            with anyio.move_on_after(self._keepalive_s):
+                try:
+                    page = await self._tail.receive()
+                except anyio.EndOfStream:
+                    return b""
+            body = (form.keepalive or b"") if page is None else form.body(page)
+            if page and page.info:
+                end = form.end(page.info)
+                if end is not None:
+                    return body + end
+                if body:
+                    await self._send(send, body)
+                return None
+            if body and not await self._send(send, body):
+                return None
+
+    async def _send(self, send: Send, body: bytes) -> bool:
+        """False when the client took nothing for `send_s`: it is cut, the drain and other readers go on."""
+        with anyio.move_on_after(self._send_s):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            return True
+        logger.info("a reader took nothing for %g s and was cut", self._send_s)
+        return False

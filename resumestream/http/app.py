@@ -1,0 +1,129 @@
+"""The faces as one ASGI app: find the face, call it, and turn every refusal into its answer in one place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import NotFound, NotStarted, ResumeStreamError, StoreError, UpgradeUnsupported
+from .gateway import Gateway
+from .guard import guarded
+from .problems import problem
+from .site import Site
+from .streams import Streams
+
+logger = logging.getLogger("resumestream")
+
+RESERVED = frozenset({"streams", "ds", "usage", "healthz", "readyz", "metrics", "ui"})
+"""First path segments that no upstream may be named."""
+
+NOT_STARTED = """\
+resumestream is mounted but was not started: a mounted app gets no lifespan of its own. Add one of these:
+    streams.install(app, "/llm")                 # FastAPI, Starlette: routes, lifespan and guard
+    app = streams.wrap(app, "/llm")              # any other ASGI app
+    FastAPI(lifespan=streams.lifespan)           # beside app.mount("/llm", streams.asgi)
+    async with streams: ...                      # your own lifespan
+In tests use `with TestClient(app) as client:`; without `with` no lifespan runs."""
+
+NO_GUARD = (
+    "resumestream is mounted without its guard: a middleware of this app may turn a cut answer into a clean end. "
+    "Use streams.install(app, path) or streams.wrap(app, path), or put resumestream.Guard around the whole app."
+)
+
+
+class Faces:
+    """The mounted app. `site` gives what runs now, or None while nothing does."""
+
+    def __init__(self, site: Callable[[], Site | None]) -> None:
+        self._site = site
+        self._warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = True
+        try:
+            first, rest = _split(scope)
+            gateway = first not in RESERVED and first != ""
+            await self._route(first, rest, scope, receive, send)
+        except ClientDisconnect:
+            return
+        except ResumeStreamError as error:
+            site = self._site()
+            refusal = problem(error, gateway=gateway, streams=site.streams_path(scope) if site else None)
+            await _respond(refusal, scope, receive, send)
+
+    async def _route(self, first: str, rest: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        site = self._site()
+        if site is None:
+            logger.error(NOT_STARTED)
+            raise NotStarted(NOT_STARTED)
+        if scope["type"] == "websocket" or "upgrade" in HTTPConnection(scope).headers:
+            raise UpgradeUnsupported("WebSockets and other upgrades are not relayed; use the HTTP endpoint.")
+        if not self._warned and not guarded(scope):
+            self._warned = True
+            logger.warning(NO_GUARD)
+        if scope["method"] == "OPTIONS":
+            # Answered here, so that no preflight reaches a provider; without CORS headers, so that none succeeds.
+            await Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})(
+                scope, receive, send
+            )
+        elif first == "streams":
+            await Streams(site)(unquote(rest.decode("latin-1")), scope, receive, send)
+        elif first in ("healthz", "readyz") and not rest:
+            await (await _health(site, ready=first == "readyz"))(scope, receive, send)
+        elif first in RESERVED or not first:
+            raise NotFound("Nothing answers here. There is /{upstream}/{path}, /streams, /healthz and /readyz.")
+        else:
+            await Gateway(site)(first, rest, scope, receive, send)
+
+
+async def _health(site: Site, *, ready: bool) -> Response:
+    """`healthz`: the process answers. `readyz`: it takes new streams and the store can write."""
+    why = ""
+    if ready and site.hub.draining:
+        why = "draining"
+    elif ready:
+        try:
+            await site.hub.store.probe()
+        except StoreError as error:
+            why = error.message
+    body = {"status": "unavailable", "why": why} if why else {"status": "ok"}
+    return JSONResponse(body, status_code=503 if why else 200, headers={"cache-control": "no-store"})
+
+
+def _split(scope: Scope) -> tuple[str, bytes]:
+    """The first path segment below the mount point, and the rest as the caller wrote it, from its `/` on."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    raw: bytes = scope.get("raw_path") or path.encode()
+    depth = root.count("/") if root and path.startswith(root) else 0
+    parts = raw.partition(b"?")[0].split(b"/", depth + 2)[depth + 1 :]
+    first = unquote(parts[0].decode("latin-1")) if parts else ""
+    return first, b"/" + parts[1] if len(parts) > 1 else b""
+
+
+async def _respond(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1011, "reason": "WebSockets are not relayed"})
+        return
+    await refusal(scope, receive, send)
+
+
+def mounted(app: ASGIApp, faces: ASGIApp, path: str) -> ASGIApp:
+    """`app`, with `faces` answering below `path`."""
+    prefix = "/" + path.strip("/")
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await app(scope, receive, send)
+        root = scope.get("root_path", "").rstrip("/")
+        here = root + prefix if prefix != "/" else root
+        below = scope["path"] if scope["path"].startswith(root) else root + scope["path"]
+        if below == here or below.startswith(here + "/"):
+            return await faces({**scope, "root_path": here}, receive, send)
+        return await app(scope, receive, send)
+
+    return either

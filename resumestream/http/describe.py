@@ -1,0 +1,63 @@
+"""A stream's record as JSON: first a sentence for people, then everything for programs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..model import State, StreamInfo
+from ..offsets import format_offset
+from .headers import timestamp
+
+
+def sentence(info: StreamInfo) -> str:
+    """What happened, for people."""
+    size = f"{info.tail} bytes, {info.events} events" if info.events else f"{info.tail} bytes"
+    match info.state:
+        case State.PENDING:
+            return f"pending: {info.new.upstream or 'the source'} has not answered yet"
+        case State.STREAMING:
+            return f"streaming: {size} so far"
+    assert info.seal is not None
+    told = f"{info.seal.outcome}: {info.seal.message}" + (f"; {size}" if info.completed else "")
+    return f"{told} ({info.gone}; the payload is no longer kept)" if info.gone else told
+
+
+def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:
+    """The record for `GET /streams/{id}/info` and for the command line."""
+    new, seal, head = info.new, info.seal, info.head
+    return {
+        "summary": sentence(info),
+        "id": info.id,
+        "state": info.state,
+        "outcome": seal.outcome if seal else None,
+        "detail": {"code": seal.detail, "message": seal.message} if seal else None,
+        "upstream": new.upstream,
+        "dialect": new.dialect,
+        "content_type": head.content_type if head else None,
+        "upstream_status": head.status if head else None,
+        "bytes": info.tail,
+        "events": info.events,
+        "next_offset": format_offset(info.tail),
+        "closed": info.sealed,
+        "labels": list(new.labels),
+        "previous": new.previous,
+        "cancel_requested": info.cancel_requested,
+        "durability": durability,
+        "node": node,
+        "owner": {"worker": new.worker, "epoch": info.epoch},
+        "segments": [{"segment": 1, "bytes": info.tail, "events": info.events}],
+        "attempts": [
+            {
+                "upstream": attempt.upstream,
+                "status": attempt.status,
+                "request_id": attempt.request_id,
+                "started_at": timestamp(attempt.started_at),
+            }
+            for attempt in info.attempts
+        ],
+        "created_at": timestamp(new.created_at),
+        "sealed_at": timestamp(seal.sealed_at) if seal else None,
+        "expires_at": None if math.isinf(info.expires_at) else timestamp(info.expires_at),
+        "gone": {"why": info.gone, "at": timestamp(info.gone_at)} if info.gone and info.gone_at is not None else None,
+    }

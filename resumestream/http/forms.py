@@ -1,0 +1,102 @@
+"""How payload pages become body bytes, one class a form. Nothing a form adds is payload: it has no offset."""
+
+from __future__ import annotations
+
+import json
+
+from ..framing import Splitter, has_data, with_id
+from ..model import Head, Page, StreamInfo
+from ..offsets import format_offset
+from ..ports import Dialect
+
+OWN_FAILURES = frozenset({"status", "error_event"})
+"""Details whose failure is in the payload already, in the provider's own words: nothing is added after it."""
+
+RETRY_MS = 1000
+"""When an EventSource comes back after the server went down."""
+
+
+def ends_clean(info: StreamInfo) -> bool:
+    """Whether the payload alone tells the truth about its end."""
+    return info.seal is not None and (info.completed or info.seal.detail in OWN_FAILURES)
+
+
+def untellable(info: StreamInfo, head: Head) -> bool:
+    """Whether a late caller of this failed stream must get a status that says so: its payload has no way to."""
+    return info.sealed and not ends_clean(info) and (not head.is_sse or not info.tail)
+
+
+class Payload:
+    """The payload as it is. What was cut short ends cut."""
+
+    keepalive: bytes | None = None
+
+    def body(self, page: Page) -> bytes:
+        return page.data
+
+    def end(self, info: StreamInfo) -> bytes | None:
+        return b"" if ends_clean(info) else None
+
+    def leave(self) -> bytes | None:
+        return None
+
+
+class CatchUp(Payload):
+    """The payload up to where the tail was: `Stream-Closed` and `Stream-Outcome` say what that means."""
+
+    def end(self, info: StreamInfo) -> bytes | None:
+        return b""
+
+
+class Provider(Payload):
+    """The provider's own wire, with what its SDK needs: keep-alives it ignores, and a failure it raises."""
+
+    def __init__(self, dialect: Dialect, *, exact: bool, cuttable: bool = True) -> None:
+        self._dialect, self._exact, self._cuttable = dialect, exact, cuttable
+        self.keepalive = None if exact else dialect.keepalive
+
+    def end(self, info: StreamInfo) -> bytes | None:
+        if ends_clean(info):
+            return b""
+        if self._exact or info.seal is None:
+            return None
+        outcome, said = info.seal.outcome, info.seal.message
+        message = f"{said}. Stream {info.id} keeps what came; send `Stream-Retry: {info.id}` with the key to pay again."
+        return self._dialect.error_frame(outcome.value, message)
+
+    def leave(self) -> bytes | None:
+        if self._cuttable or self._exact:
+            return None
+        return self._dialect.error_frame("draining", "the server is going down; ask again with the key and read on")
+
+
+class Events:
+    """For EventSource: each event as sent plus `id: <offset>`, so that a reconnect goes on behind it."""
+
+    keepalive: bytes | None = b": keep-alive\n\n"
+
+    def __init__(self, at: int) -> None:
+        self._splitter, self._at = Splitter(), at
+
+    def body(self, page: Page) -> bytes:
+        return b"".join(map(self._with_id, self._splitter.feed(page.data)))
+
+    def _with_id(self, block: bytes) -> bytes:
+        self._at += len(block)
+        return with_id(block, format_offset(self._at).encode())
+
+    def end(self, info: StreamInfo) -> bytes | None:
+        """The last event even where its blank line never came, then, unless all went well, how the stream ended.
+
+        The `.end` id makes the next reconnect a 204, which stops an EventSource; an id alone dispatches nothing.
+        """
+        rest = self._splitter.rest()
+        done = f"id: {format_offset(info.tail)}.end\n\n".encode()
+        last = rest.rstrip(b"\r\n") + b"\n" + done if has_data(rest) else b""
+        if info.completed:
+            return last or (done if self._at < info.tail or rest else b"")
+        said = json.dumps({"outcome": info.seal and info.seal.outcome, "detail": info.seal and info.seal.detail})
+        return last + f"event: resumestream.end\ndata: {said}\n".encode() + done
+
+    def leave(self) -> bytes | None:
+        return f"retry: {RETRY_MS}\n\n".encode()

@@ -1,0 +1,212 @@
+"""The gateway face: a provider's own wire, with a durable log in between. An SDK needs a base URL and one header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .. import claims
+from ..dialects import expected, spoken
+from ..drain import shown_host
+from ..errors import RequestTooLarge, UnknownUpstream, UpstreamRedirect
+from ..hub import Claim, Outgoing, mint
+from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
+from ..model import NewStream, Principal, StreamInfo
+from ..tail import gone
+from ..upstream import Call, RawHeaders, Upstream, forwarded, target, without_credentials
+from . import headers
+from .answer import LogAnswer
+from .asks import Ask
+from .forms import Provider, untellable
+from .guard import require_cuttable
+from .inbound import Inbound
+from .positions import bounded
+from .problems import outcome_problem
+from .site import Site
+from .through import Through
+
+
+class Gateway:
+    """Requests below `/{upstream}`. Raises ResumeStreamError before anything was sent."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._hub, self._policy = site, site.hub, site.policy
+
+    async def __call__(self, name: str, raw_path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """`raw_path` is what follows the upstream's name, percent-encoded as the caller wrote it."""
+        request = Request(scope)
+        upstream = self._site.upstreams.get(name)
+        recorded = request.method == "POST"
+        ask = Ask.parse(request.headers) if recorded else Ask()
+        principal = await self._site.access.principal(
+            request, "create", server_side=upstream is not None and upstream.server_side, keyed=ask.keyed
+        )
+        if upstream is None:
+            known = ", ".join(self._site.upstreams) or "none"
+            raise UnknownUpstream(f"There is no upstream {name[:64]!a}; configured: {known}.")
+        asked = await _Asked.of(request, name, upstream, raw_path, principal, ask)
+        inbound = Inbound(receive)
+        if not recorded:
+            return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
+        body = await inbound.read(self._policy.max_request_bytes)
+        if body is None:
+            if ask.keyed:
+                raise RequestTooLarge(
+                    f"The request body is larger than {self._policy.max_request_bytes} bytes, the most that a keyed "
+                    "request may have. Send it without a key to pass it through unrecorded."
+                )
+            return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
+        claim = await self._claim(asked, body)
+        if ask.respond_async:
+            return await self._accepted(claim, scope)(scope, receive, send)
+
+        async def read() -> None:
+            with self._hub.reading(claim.stream):
+                info = await self._hub.answered(claim.stream)
+                answer = self._answer(info, ask, scope, replayed=not claim.started)
+                await answer(scope, receive, send)
+
+        await inbound.while_connected(read)
+        return None
+
+    # --- claiming ------------------------------------------------------------------------------------------------
+
+    async def _claim(self, asked: _Asked, body: bytes) -> Claim:
+        ask, principal, policy, store = asked.ask, asked.principal, self._policy, self._hub.store
+        secret, key, print_ = store.secrets[0], None, ""
+        if ask.keyed:
+            print_ = fingerprint(secret, "POST", asked.path, asked.query.decode("latin-1"), asked.content_type, body)
+        if ask.key is not None:
+            key = key_hash(secret, principal.id, asked.name, ask.key)
+        elif ask.scope is not None:
+            key = scoped_key_hash(secret, principal.id, asked.name, ask.scope, print_, ask.occurrence)
+        retain_s = policy.retain_s if ask.retain_s is None else min(ask.retain_s, policy.max_retain_s)
+        new = NewStream(
+            id=mint(),
+            principal=principal.id,
+            upstream=asked.name,
+            worker=self._hub.worker,
+            created_at=store.now(),
+            retain_s=retain_s,
+            tombstone_s=policy.tombstone_s,
+            key=key,
+            fingerprint=print_,
+            scope=scope_hash(secret, principal.id, ask.scope) if ask.scope is not None else "",
+            labels=(*principal.labels, *ask.labels),
+            on_disconnect=ask.on_disconnect or policy.on_disconnect,
+            dialect=expected(asked.upstream.dialect, asked.path),
+        )
+        wanted = claims.Terms(print_, ask.match_key, ask.retry_of, resumes=ask.start is not None)
+        outgoing = Outgoing(asked.call(self._site, body), shown_host(asked.upstream.base_url))
+        return await self._hub.claim(
+            new,
+            outgoing,
+            lambda binding, info: claims.decide(wanted, binding, info, store.now()),
+            found=ask.on_disconnect is not None or ask.respond_async,
+        )
+
+    # --- answering -----------------------------------------------------------------------------------------------
+
+    def _accepted(self, claim: Claim, scope: Scope) -> Response:
+        location = f"{self._site.streams_path(scope)}/{claim.stream}"
+        replayed = {} if claim.started else {"idempotent-replayed": "true"}
+        return Response(
+            status_code=202,
+            headers={
+                "location": location,
+                "stream-id": claim.stream,
+                "preference-applied": "respond-async",
+                "cache-control": "no-store",
+                **replayed,
+            },
+        )
+
+    def _answer(self, info: StreamInfo, ask: Ask, scope: Scope, *, replayed: bool) -> ASGIApp:
+        """What this caller gets, decided before the status line."""
+        streams = self._site.streams_path(scope)
+        if info.gone:
+            raise gone(info)
+        head = info.head
+        if head is None:
+            return outcome_problem(info, gateway=True, streams=streams)
+        if 300 <= head.status < 400:
+            raise UpstreamRedirect(
+                f"Upstream {info.new.upstream} answered {head.status}, a redirect, which is never followed. "
+                "Configure the URL it leads to.",
+                stream=info.id,
+            )
+        at = bounded(info, ask.start) if ask.start is not None else 0
+        dialect = spoken(info.new.dialect, head)
+        http_1_0 = scope["http_version"] in ("1.0", "1")
+        form = Provider(dialect, exact=ask.exact or at > 0, cuttable=not http_1_0)
+        if untellable(info, head):
+            return outcome_problem(info, gateway=True, streams=streams)
+        end = form.end(info) if info.sealed else None
+        if end is None and form.leave() is None:
+            require_cuttable(scope)
+        live = "events" if head.is_sse else "tail"
+        return LogAnswer(
+            self._hub.tail(info.id, at),
+            form,
+            status=head.status,
+            headers=[
+                *headers.answer(info, head, replayed=replayed, now=self._hub.store.now()),
+                *headers.of_stream(info, at, node=self._hub.worker),
+                *headers.outcome(info),
+                *((("location", f"{streams}/{info.id}?live={live}"),) if head.ok else ()),
+                *((("idempotent-replayed", "true"),) if replayed else ()),
+                *headers.UNCACHED,
+                *((("content-length", str(info.tail - at + len(end))),) if end is not None else ()),
+            ],
+            keepalive_s=self._policy.keepalive_s,
+            send_s=self._policy.send_s,
+            on_start=lambda: self._hub.found(info.id),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request to one upstream, checked, before its body was read."""
+
+    request: Request
+    name: str
+    upstream: Upstream
+    path: str
+    query: bytes
+    target: bytes
+    forwarded: RawHeaders
+    principal: Principal
+    ask: Ask
+
+    @classmethod
+    async def of(
+        cls, request: Request, name: str, upstream: Upstream, raw_path: bytes, principal: Principal, ask: Ask
+    ) -> _Asked:
+        """Raises InvalidQuery for a path that could leave the upstream."""
+        query: bytes = request.scope.get("query_string", b"")
+        own = await upstream.own_headers(principal)
+        sent = query if own is None else without_credentials(query)
+        ours = ask.last_event_id is not None
+        passed = forwarded(request.headers.raw, own=own, last_event_id_is_ours=ours)
+        where = target(upstream.base_url, raw_path, sent)
+        return cls(request, name, upstream, raw_path.decode("latin-1"), query, where, passed, principal, ask)
+
+    @property
+    def content_type(self) -> str:
+        return self.request.headers.get("content-type", "")
+
+    def call(self, site: Site, body: bytes | Inbound) -> Call:
+        extra: dict[str, Any] = {}
+        if isinstance(body, Inbound):
+            length = self.request.headers.get("content-length")
+            known = length is not None and length.isdigit()
+            has_body = known or "transfer-encoding" in self.request.headers
+            extra["length"] = int(length) if known and length is not None else None if has_body else 0
+        given = body.receive if isinstance(body, Inbound) else body
+        return Call(
+            self.name, self.upstream, site.pool, self.request.method, self.target, self.forwarded, given, **extra
+        )

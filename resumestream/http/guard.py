@@ -1,0 +1,81 @@
+"""Keeps a cut answer cut, whatever middleware of the host lies between.
+
+A stream that was cut short must reach its reader as a broken body. An app breaks one by returning without the final
+body message; but every `BaseHTTPMiddleware` sends that message itself as soon as the app has returned. So the guard
+lies outermost, and withholds the final message of an answer that was marked as cut. Returning without it makes
+uvicorn, hypercorn and granian close that one HTTP/1.1 connection in mid-body; raising would do the same and log a
+traceback.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import VersionUnsupported
+
+_MARK = "resumestream.guard"
+
+
+class _Cut:
+    """One answer's mark. Middleware copies scopes, never their values, so every copy of the scope shares it."""
+
+    marked = False
+
+
+class Guard:
+    """The outermost ASGI app. A guard within a guard is a plain pass."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _MARK in scope:
+            return await self.app(scope, receive, send)
+        cut = _Cut()
+
+        async def guarded(message: Message) -> None:
+            if cut.marked:
+                if message["type"] == "http.response.start":
+                    message = _without_length(message, scope)
+                elif _is_final(message):
+                    return
+            await send(message)
+
+        return await self.app({**scope, _MARK: cut}, receive, guarded)
+
+
+def cut(scope: Scope) -> bool:
+    """Mark this answer as cut; its sender then returns without the final body message. False: no guard is installed,
+    and a middleware of the host may turn the cut into a clean end."""
+    guard: _Cut | None = scope.get(_MARK)
+    if guard is None:
+        return False
+    guard.marked = True
+    return True
+
+
+def guarded(scope: Scope) -> bool:
+    """Whether a guard lies around this request."""
+    return _MARK in scope
+
+
+def require_cuttable(scope: Scope) -> None:
+    """Raises VersionUnsupported on HTTP/1.0, where a body without a length ends with its connection, cut or not."""
+    if scope["http_version"] in ("1.0", "1"):
+        raise VersionUnsupported(
+            "A live answer needs HTTP/1.1: on HTTP/1.0 a broken one looks complete. Behind nginx set "
+            "proxy_http_version 1.1."
+        )
+
+
+def _is_final(message: Message) -> bool:
+    kind: str = message["type"]
+    return kind == "http.response.trailers" or (kind == "http.response.body" and not message.get("more_body"))
+
+
+def _without_length(start: Message, scope: Scope) -> Message:
+    """A middleware that collected the cut answer counted it: with that length it would look whole."""
+    if scope["http_version"] in ("1.0", "1"):
+        return start  # no chunks here: without the length nothing would show the cut
+    headers = [(name, value) for name, value in start.get("headers", ()) if name.lower() != b"content-length"]
+    return {**start, "headers": headers}

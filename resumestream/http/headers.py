@@ -1,0 +1,59 @@
+"""The headers of ours on answers about streams: one function a group, nothing else knows their names."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from ..model import Head, Headers, StreamInfo
+from ..offsets import format_offset
+from ..upstream import replayable
+
+UNCACHED: Headers = (("cache-control", "no-store, no-transform"), ("x-accel-buffering", "no"))
+"""No cache keeps it, nothing re-encodes it, and nginx does not buffer it."""
+
+_REPLACED = frozenset({"cache-control", "x-accel-buffering", "content-length", "date", "server"})
+
+
+def of_stream(info: StreamInfo, at: int, *, node: str) -> Headers:
+    """On every answer that reads a stream: which, from where (the offset of the first body byte), and who serves it."""
+    return (("stream-id", info.id), ("stream-offset", format_offset(at)), ("stream-node", node))
+
+
+def outcome(info: StreamInfo) -> Headers:
+    """On every answer about a sealed stream."""
+    return (("stream-outcome", info.seal.outcome.value),) if info.seal else ()
+
+
+def position(info: StreamInfo, at: int) -> Headers:
+    """Where a catch-up page ends, and whether more can follow."""
+    closed = (("stream-closed", "true"),) if info.sealed and at == info.tail else ()
+    up_to_date = (("stream-up-to-date", "true"),) if at == info.tail else ()
+    return (("stream-next-offset", format_offset(at)), *up_to_date, *closed)
+
+
+def record(info: StreamInfo) -> Headers:
+    """What HEAD tells."""
+    head = info.head
+    upstream = (
+        (("stream-content-type", head.content_type), ("stream-upstream-status", str(head.status))) if head else ()
+    )
+    expires = info.expires_at
+    until = () if math.isinf(expires) else (("stream-expires-at", timestamp(expires)),)
+    return (("stream-state", info.state.value), *outcome(info), *position(info, info.tail), *until, *upstream)
+
+
+def answer(info: StreamInfo, head: Head, *, replayed: bool, now: float) -> Headers:
+    """The upstream's own headers as this caller gets them: a replay has no rate limit, and less time to wait."""
+    kept = [(name, value) for name, value in head.headers if name not in _REPLACED]
+    if not replayed:
+        return tuple(kept)
+    kept = [(name, value) for name, value in replayable(tuple(kept)) if name not in ("retry-after", "retry-after-ms")]
+    if info.seal and info.seal.retry_at is not None:
+        kept.append(("retry-after", str(max(0, math.ceil(info.seal.retry_at - now)))))
+    return tuple(kept)
+
+
+def timestamp(at: float) -> str:
+    """Store clock as RFC 3339 text in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

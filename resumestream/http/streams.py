@@ -1,0 +1,294 @@
+"""The streams face: read, watch, find, stop and delete what the log holds. Nothing here ever calls a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import (
+    InvalidQuery,
+    MethodNotAllowed,
+    NoEvents,
+    NotFound,
+    OffsetBeyondTail,
+    OffsetMalformed,
+    RequestTooLarge,
+)
+from ..framing import Splitter, has_data
+from ..identity import key_hash, scope_hash
+from ..model import Gone, Query, State, StreamId, StreamInfo
+from ..offsets import MAX_OFFSET, Edge, Position, parse_last_event_id, parse_offset
+from ..tail import gone
+from . import headers
+from .access import Action
+from .answer import Form, LogAnswer
+from .describe import describe
+from .forms import CatchUp, Events, Payload, ends_clean
+from .guard import require_cuttable
+from .inbound import Inbound
+from .positions import bounded
+from .problems import outcome_problem
+from .site import Site
+
+MAX_BODY_BYTES = 64 * 1024
+"""What a client may send where nothing is expected."""
+
+MAX_PAGE = 1000
+"""Records a list answers with at most."""
+
+Endpoint = Callable[[Request, StreamId], Coroutine[Any, Any, ASGIApp]]
+
+
+class Streams:
+    """Requests below `/streams`. Raises ResumeStreamError before anything was sent."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._hub = site, site.hub
+        self._one: dict[str, dict[str, Endpoint]] = {
+            "": {"GET": self._read, "HEAD": self._head, "DELETE": self._delete},
+            "info": {"GET": self._info},
+            "cancel": {"POST": self._cancel},
+        }
+        self._all: dict[str, Endpoint] = {"GET": self._list, "DELETE": self._delete_labelled}
+
+    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """`path` is what follows `/streams`: empty, or `/{id}`, or `/{id}/{verb}`."""
+        request = Request(scope)
+        stream, _, verb = path.strip("/").partition("/")
+        routes = self._one.get(verb) if stream else self._all
+        if routes is None:
+            raise NotFound("Below /streams there is /streams/{id}, /streams/{id}/info and /streams/{id}/cancel.")
+        endpoint = routes.get(request.method)
+        if endpoint is None:
+            raise MethodNotAllowed(f"This path takes {', '.join(routes)}, not {request.method[:16]!a}.")
+
+        async def answer() -> None:
+            app = await endpoint(request, StreamId(stream))
+            await app(scope, receive, send)
+
+        inbound = Inbound(receive)
+        if await inbound.read(MAX_BODY_BYTES) is None:
+            raise RequestTooLarge("Requests to /streams have no body.")
+        await inbound.while_connected(answer)
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    async def _read(self, request: Request, stream: StreamId) -> ASGIApp:
+        info = await self._site.stream_for(request, stream, "read")
+        if info.gone:
+            raise gone(info)
+        ask = _Read.parse(request)
+        if ask.live is None:
+            return await self._page(info, ask)
+
+        async def live(scope: Scope, receive: Receive, send: Send) -> None:
+            with self._hub.reading(stream):
+                known = await self._hub.answered(stream)
+                answer = await (self._tail(scope, known, ask) if ask.live == "tail" else self._events(known, ask))
+                await answer(scope, receive, send)
+
+        return live
+
+    async def _page(self, info: StreamInfo, ask: _Read) -> ASGIApp:
+        at, until = await self._start(info, ask), info.tail
+        length = ("content-length", str(until - at))
+        answer = self._answer(info, CatchUp(), at, [*headers.position(info, until), length], until=until)
+
+        async def page(scope: Scope, receive: Receive, send: Send) -> None:
+            with self._hub.holding(info.id):
+                await answer(scope, receive, send)
+
+        return page
+
+    async def _tail(self, scope: Scope, info: StreamInfo, ask: _Read) -> ASGIApp:
+        at = await self._start(info, ask)
+        if info.head is None:
+            return outcome_problem(info, gateway=False)
+        if not info.sealed or not ends_clean(info):
+            require_cuttable(scope)
+        return self._answer(info, Payload(), at, [])
+
+    async def _events(self, info: StreamInfo, ask: _Read) -> ASGIApp:
+        at = await self._start(info, ask)
+        if info.head and not info.head.is_sse:
+            raise NoEvents(
+                f"Stream {info.id} is {info.head.content_type or 'untyped'}, not an event stream. Use live=tail."
+            )
+        if info.sealed and at == info.tail and (info.completed or ask.has_end):
+            return Response(status_code=204, headers=dict(headers.outcome(info)))
+        if not await self._on_boundary(info, at):
+            raise OffsetMalformed(f"Offset {at} lies within an event. Use one that this server handed out.")
+        return self._answer(info, Events(at), at, [], content_type="text/event-stream")
+
+    def _answer(
+        self,
+        info: StreamInfo,
+        form: Form,
+        at: int,
+        extra: Iterable[tuple[str, str]],
+        *,
+        until: int | None = None,
+        content_type: str | None = None,
+    ) -> LogAnswer:
+        head, policy = info.head, self._site.policy
+        kind = content_type or (head.content_type if head else "")
+        encoding = head.get("content-encoding") if head else None
+        return LogAnswer(
+            self._hub.tail(info.id, at, until=until),
+            form,
+            status=200,
+            headers=[
+                *((("content-type", kind),) if kind else ()),
+                *((("content-encoding", encoding),) if encoding else ()),
+                *headers.of_stream(info, at, node=self._hub.worker),
+                *headers.outcome(info),
+                *headers.UNCACHED,
+                *extra,
+            ],
+            keepalive_s=policy.keepalive_s,
+            send_s=policy.send_s,
+        )
+
+    async def _start(self, info: StreamInfo, ask: _Read) -> int:
+        """The byte to read from. Raises OffsetBeyondTail, OffsetMalformed."""
+        if ask.from_event is not None:
+            return await self._offset_of_event(info, ask.from_event)
+        return bounded(info, ask.start)
+
+    async def _offset_of_event(self, info: StreamInfo, count: int) -> int:
+        """The offset behind the first `count` whole events: a scan, since logs count bytes."""
+        if count > info.events:
+            raise OffsetBeyondTail(f"from_event={count}, but stream {info.id} has {info.events} events.")
+        splitter, tail, at = Splitter(), self._hub.tail(info.id, 0, until=info.tail), 0
+        while count:
+            for block in splitter.feed((await tail.receive()).data):
+                at += len(block)
+                if has_data(block) and not (count := count - 1):
+                    break
+        return at
+
+    async def _on_boundary(self, info: StreamInfo, at: int) -> bool:
+        """Whether an event ends right before `at`; ends are told by the line ends before it."""
+        if at in (0, info.tail):
+            return True
+        before = (await self._hub.tail(info.id, max(0, at - 4), until=at).receive()).data
+        return before.endswith((b"\n\n", b"\r\r", b"\n\r\n", b"\n\r"))
+
+    # --- asking and stopping -------------------------------------------------------------------------------------
+
+    async def _head(self, request: Request, stream: StreamId) -> ASGIApp:
+        info = await self._site.stream_for(request, stream, "read")
+        if info.gone:
+            raise gone(info)
+        return Response(headers=dict((*headers.of_stream(info, 0, node=self._hub.worker), *headers.record(info))))
+
+    async def _info(self, request: Request, stream: StreamId) -> ASGIApp:
+        info = await self._site.stream_for(request, stream, "read")
+        return JSONResponse(
+            self._describe(info), status_code=410 if info.gone else 200, headers=dict(headers.outcome(info))
+        )
+
+    def _describe(self, info: StreamInfo) -> dict[str, Any]:
+        return describe(info, node=self._hub.worker, durability=self._hub.store.durability)
+
+    async def _cancel(self, request: Request, stream: StreamId) -> ASGIApp:
+        info = await self._site.stream_for(request, stream, "stop")
+        if info.gone:
+            raise gone(info)
+        await self._hub.cancel(stream)
+        return Response(status_code=202, headers=dict(headers.outcome(info)))
+
+    async def _delete(self, request: Request, stream: StreamId) -> ASGIApp:
+        await self._site.stream_for(request, stream, "delete")
+        await self._hub.delete(stream, forget=_flag(request.query_params, "forget"))
+        return Response(status_code=204)
+
+    async def _list(self, request: Request, stream: StreamId) -> ASGIApp:
+        query = await self._query(request, "list")
+        found = await self._hub.find(replace(query, limit=query.limit + 1))
+        page = found[: query.limit]
+        answer: dict[str, Any] = {"streams": [self._describe(info) for info in page]}
+        if len(found) > query.limit:
+            answer["next"] = page[-1].id
+        return JSONResponse(answer)
+
+    async def _delete_labelled(self, request: Request, stream: StreamId) -> ASGIApp:
+        query = await self._query(request, "delete")
+        if not query.labels:
+            raise InvalidQuery("DELETE /streams needs label=; to delete one stream name it: DELETE /streams/{id}.")
+        forget = _flag(request.query_params, "forget")
+        while found := await self._hub.find(query):
+            query = replace(query, after=found[-1].id)
+            for info in found:
+                if info.gone is not Gone.DELETED or forget:
+                    await self._hub.delete(info.id, forget=forget)
+        return Response(status_code=204)
+
+    async def _query(self, request: Request, action: Action) -> Query:
+        principal = await self._site.access.principal(request, action, server_side=False, keyed=False)
+        asked, secret = request.query_params, self._hub.store.secrets[0]
+        state, key, scope = asked.get("state"), asked.get("key"), asked.get("scope")
+        upstream = asked.get("upstream")
+        if state is not None and state not in set(State):
+            raise InvalidQuery(f"state is {state[:40]!a}; it must be one of {', '.join(State)}.")
+        names = [upstream] if upstream is not None else ["", *self._site.upstreams]
+        after = asked.get("after")
+        return Query(
+            principal=None if principal.admin else principal.id,
+            state=State(state) if state is not None else None,
+            upstream=upstream,
+            keys=tuple(key_hash(secret, principal.id, name, key) for name in names) if key is not None else (),
+            scope=scope_hash(secret, principal.id, scope) if scope is not None else None,
+            labels=tuple(asked.getlist("label")),
+            after=StreamId(after) if after is not None else None,
+            limit=_number(asked, "limit", 100, most=MAX_PAGE),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """How a stream is to be read."""
+
+    live: str | None
+    start: Position | Edge
+    from_event: int | None
+    has_end: bool
+
+    @classmethod
+    def parse(cls, request: Request) -> _Read:
+        """Raises OffsetMalformed, InvalidQuery. `Last-Event-ID` wins over `offset`: it is what the reader saw last."""
+        asked, last_id = request.query_params, request.headers.get("last-event-id", "")
+        live = asked.get("live")
+        if live not in (None, "tail", "events"):
+            raise InvalidQuery(f"live is {live[:40]!a}; it must be tail or events.")
+        if last_id:
+            start = parse_last_event_id(last_id)
+            has_end = isinstance(start, Position) and start.end
+            return cls(live or "events", start, None, has_end)
+        if "from_event" in asked:
+            if "offset" in asked:
+                raise InvalidQuery("offset and from_event exclude each other: send one of them.")
+            return cls(live, Edge.START, _number(asked, "from_event", 0), False)
+        return cls(live, parse_offset(asked.get("offset", "-1")), None, False)
+
+
+def _number(asked: QueryParams, name: str, default: int, *, most: int = MAX_OFFSET) -> int:
+    text = asked.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
+        raise InvalidQuery(f"{name} is {text[:40]!a}; it must be a whole number from 0 to {most}.")
+    return int(text)
+
+
+def _flag(asked: QueryParams, name: str) -> bool:
+    value = asked.get(name, "false")
+    if value not in ("true", "false"):
+        raise InvalidQuery(f"{name} is {value[:40]!a}; it must be true or false.")
+    return value == "true"

@@ -1,0 +1,94 @@
+"""What the writer does while nobody asks: pack what has ended, erase what was purged, give the space back.
+
+The table `chore` is the list of work, so a crash forgets none of it. Each step is small and a whole: an append that
+comes meanwhile waits for one step at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+
+from . import _payload
+
+logger = logging.getLogger("resumestream.store")
+
+SCRUB_EVERY_S = 10
+"""At most this often free pages are cut off and the WAL is emptied: both cost an fsync and writes."""
+RETRY_S = 1
+"""After another process was in the way."""
+VACUUM_PAGES = 256
+
+
+class Keeper:
+    """`chores` says that the list may hold work. Only the writer's thread calls it."""
+
+    def __init__(self, conn: sqlite3.Connection, *, chores: bool) -> None:
+        self._conn = conn
+        self.chores = chores
+        self._scrub = chores
+        self._scrub_at = 0.0
+        self._not_before = 0.0
+
+    def wait_s(self) -> float | None:
+        """How long until there is something to do; None for ever."""
+        if not self.chores and not self._scrub:
+            return None
+        due = self._not_before if self.chores else max(self._not_before, self._scrub_at)
+        return max(0.0, due - time.monotonic())
+
+    def step(self) -> bool:
+        """Do one piece, due or not. Returns whether there may be more. Does not raise: it is nobody's call."""
+        try:
+            if self.chores:
+                self.chores = self._chore()
+            elif self._scrub:
+                self._scrub = self._free()
+        except Exception as error:
+            if self._conn.in_transaction:
+                self._conn.execute("ROLLBACK")
+            self._not_before = time.monotonic() + RETRY_S
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+                logger.exception("packing and erasing stop until the store is opened again")
+                self.chores = self._scrub = False
+            return False
+        return self.chores or self._scrub
+
+    def _chore(self) -> bool:
+        """One piece of the oldest chore; False when there is none."""
+        conn = self._conn
+        conn.execute("BEGIN IMMEDIATE")
+        sql = (
+            "SELECT chore.stream, packed, tail, ifnull(gone, id IS NULL) FROM chore "
+            "LEFT JOIN stream ON stream.row = chore.stream ORDER BY chore.stream LIMIT 1"
+        )
+        found = conn.execute(sql).fetchone()
+        if found:
+            stream, packed, tail, gone = found
+            if gone:
+                done = not _payload.erase(conn, stream)
+                self._scrub = True
+            else:
+                packed = _payload.pack(conn, stream, packed, tail) if packed < tail else tail
+                conn.execute("UPDATE chore SET packed = ? WHERE stream = ?", (packed, stream))
+                done = packed == tail
+            if done:
+                conn.execute("DELETE FROM chore WHERE stream = ?", (stream,))
+        conn.execute("COMMIT")
+        return found is not None
+
+    def _free(self) -> bool:
+        """Cut off some free pages; when there are none left, empty the WAL. False when that is done."""
+        conn = self._conn
+        if conn.execute("PRAGMA freelist_count").fetchone()[0]:
+            conn.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            return True
+        (busy_ms,) = conn.execute("PRAGMA busy_timeout").fetchone()
+        conn.execute("PRAGMA busy_timeout = 0")  # a reader in the way is a reason to come back, not to wait
+        try:
+            (blocked, _, _) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            conn.execute(f"PRAGMA busy_timeout = {busy_ms}")
+        self._scrub_at = time.monotonic() + (RETRY_S if blocked else SCRUB_EVERY_S)
+        return bool(blocked)

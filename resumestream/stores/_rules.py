@@ -1,0 +1,112 @@
+"""What a store refuses and what a record becomes, free of storage: every store of this package decides here.
+
+A rule either raises and nothing has happened, or returns the new record. Fencing comes before all else: an owner that
+was fenced off must learn that, not that the stream has ended since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import (
+    BindingMoved,
+    LeaseLost,
+    OffsetBeyondTail,
+    OffsetConflict,
+    StoreError,
+    StreamGone,
+    StreamNotFound,
+    StreamSealed,
+)
+from ..model import Attempt, Binding, Gone, Head, Lease, NewStream, Query, Seal, StreamId, StreamInfo
+
+
+def not_found(stream: StreamId) -> StreamNotFound:
+    return StreamNotFound(f"there is no stream {stream}", stream=stream)
+
+
+def owned(lease: Lease, *, epoch: int) -> None:
+    if lease.epoch != epoch:
+        raise LeaseLost(
+            f"stream {lease.stream} is at epoch {epoch}; {lease.worker} held epoch {lease.epoch}", stream=lease.stream
+        )
+
+
+def appendable(lease: Lease, at: int, *, epoch: int, sealed: bool, tail: int) -> None:
+    """What an append must meet. Takes columns and not a record: it runs for every chunk."""
+    owned(lease, epoch=epoch)
+    if sealed:
+        raise StreamSealed(f"stream {lease.stream} has ended at offset {tail}", stream=lease.stream)
+    if at != tail:
+        raise OffsetConflict(at=at, tail=tail)
+
+
+def readable(stream: StreamId, at: int, *, tail: int, gone: bool) -> None:
+    if at < 0:
+        raise ValueError(f"read at offset {at}; offsets start at 0")
+    if gone:
+        raise StreamGone(f"the payload of stream {stream} is no longer kept", stream=stream)
+    if at > tail:
+        raise OffsetBeyondTail(f"stream {stream} has {tail} bytes, none at offset {at}", stream=stream)
+
+
+def bound(binding: Binding | None, new: NewStream, replaces: int) -> Binding:
+    """The key's binding once it means `new`."""
+    generation = binding.generation if binding else 0
+    if generation != replaces:
+        raise BindingMoved(f"the key is at generation {generation}, not {replaces}; read its binding again")
+    earlier = (*binding.earlier, binding.stream) if binding else ()
+    return Binding(new.id, generation + 1, new.fingerprint, earlier)
+
+
+def acquired(info: StreamInfo, worker: str) -> StreamInfo:
+    if info.seal:
+        raise StreamSealed(f"stream {info.id} has ended; there is nothing to take over", stream=info.id)
+    return replace(info, new=replace(info.new, worker=worker), epoch=info.epoch + 1)
+
+
+def begun(info: StreamInfo, lease: Lease, attempt: Attempt, head: Head) -> StreamInfo:
+    owned(lease, epoch=info.epoch)
+    if info.seal:
+        raise StreamSealed(f"stream {info.id} has ended; no further call can belong to it", stream=info.id)
+    return replace(info, attempts=(*info.attempts, attempt), head=head)
+
+
+def sealed(info: StreamInfo, lease: Lease, seal: Seal, now: float) -> StreamInfo:
+    owned(lease, epoch=info.epoch)
+    return info if info.seal else replace(info, seal=replace(seal, sealed_at=now))
+
+
+def cancel_requested(info: StreamInfo) -> StreamInfo:
+    return info if info.seal else replace(info, cancel_requested=True)
+
+
+def purged(info: StreamInfo, why: Gone, now: float) -> StreamInfo:
+    if not info.seal:
+        raise StoreError(f"stream {info.id} is still live; seal it before its payload is dropped", stream=info.id)
+    return info if info.gone else replace(info, gone=why, gone_at=now)
+
+
+def forgettable(info: StreamInfo) -> None:
+    if not info.gone:
+        raise StoreError(f"stream {info.id} still has its payload; purge it before it is forgotten", stream=info.id)
+
+
+def matches(info: StreamInfo, query: Query) -> bool:
+    """Whether a record is one that the query lists; `after` and `limit` are the lister's."""
+    new = info.new
+    return (
+        query.principal in (None, new.principal)
+        and query.state in (None, info.state)
+        and query.upstream in (None, new.upstream)
+        and (not query.keys or new.key in query.keys)
+        and query.scope in (None, new.scope)
+        and set(query.labels) <= set(new.labels)
+    )
+
+
+def page_start(after: StreamId, principal: str | None, query: Query) -> None:
+    """A page goes on after a stream that is there and the asker's own; `principal` is that stream's, if there is one.
+    The two failures look alike, or a page would tell of foreign streams."""
+    if principal is None or query.principal not in (None, principal):
+        raise not_found(after)

@@ -1,0 +1,174 @@
+"""The one thread that writes to SQLite, with group commit: what is asked while it commits is committed together next.
+
+An operation refuses before its first write, so a refusal leaves the transaction as it found it and the operations
+beside it go on. No lock, no wait but COMMIT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+
+from ..errors import ResumeStreamError, StoreError, StoreFull
+from ._keeper import Keeper
+from ._payload import ChunkWriter
+from ._schema import translate
+
+T = TypeVar("T")
+
+KEEP_EVERY_S = 0.25
+"""Idle-time work gets a step this often though there is no idle time: packing must keep up with sealing."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction, as its operations see it."""
+
+    conn: sqlite3.Connection
+    chunks: ChunkWriter
+    chores: bool = False
+    """An operation left work for idle time."""
+
+
+class _Call:
+    """Somebody who waits for the writer: by itself, for one piece of idle-time work."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.result: Any = None
+        self.error: Exception | None = None
+
+
+class _Write(_Call):
+    """For an operation to be committed."""
+
+    def __init__(self, op: Callable[[Batch], object], disk: bool) -> None:
+        super().__init__()
+        self.op, self.disk = op, disk
+
+
+class Writer:
+    """Make it on the loop that will call it. `conn` is its own from then on, until `join` has returned."""
+
+    def __init__(self, conn: sqlite3.Connection, location: str, *, all_disk: bool, chores: bool) -> None:
+        self._conn, self._location, self._all_disk = conn, location, all_disk
+        self._keeper = Keeper(conn, chores=chores)
+        self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._full: bool | None = None
+        self._kept_at = 0.0
+        self._broken: StoreError | None = None
+        loop: Any = current_token().native_token
+        self._soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's name, else trio's
+        self._thread = threading.Thread(target=self._run, name="resumestream-writer", daemon=True)
+        self._thread.start()
+
+    async def call(self, op: Callable[[Batch], T], *, disk: bool) -> T:
+        """What `op` returns or raises, once it is committed: at disk level if `disk`, else to survive a process kill.
+        Cancelled, it stops waiting; the operation happens all the same. `op` may run again if its commit failed."""
+        result: T = await self._wait(_Write(op, disk))
+        return result
+
+    async def keep(self) -> bool:
+        """Do one piece of idle-time work now. Returns whether there is more."""
+        return bool(await self._wait(_Call()))
+
+    def stop(self) -> None:
+        """Let the thread end after what was asked before."""
+        self._queue.put(None)
+
+    def join(self) -> None:
+        self._thread.join()
+
+    async def _wait(self, call: _Call) -> Any:
+        self._queue.put(call)
+        await call.done.wait()
+        if call.error:
+            raise call.error
+        return call.result
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            asked = self._take()
+            calls = [call for call in asked if call]
+            running = len(calls) == len(asked)
+            if writes := [call for call in calls if isinstance(call, _Write)]:
+                self._write(writes)
+            for call in calls:
+                if not isinstance(call, _Write):
+                    call.result = self._keeper.step()
+            self._report(calls)
+            if not calls or (self._keeper.wait_s() == 0 and time.monotonic() > self._kept_at + KEEP_EVERY_S):
+                self._keeper.step()
+                self._kept_at = time.monotonic()
+
+    def _take(self) -> list[_Call | None]:
+        """All that was asked so far, None for `stop`. Waits for the first; comes back empty for idle-time work."""
+        try:
+            asked = [self._queue.get(timeout=self._keeper.wait_s())]
+            while True:
+                asked.append(self._queue.get_nowait())
+        except queue.Empty:
+            return asked
+
+    def _write(self, calls: list[_Write]) -> None:
+        """Commit the calls together. If that fails for a reason that one of them may be, each by itself: a large append
+        that finds no space takes no seal with it."""
+        error = self._broken or self._commit(calls)
+        if error and len(calls) > 1 and (isinstance(error, StoreFull) or not isinstance(error, StoreError)):
+            for call in calls:
+                self._write([call])
+        elif error:
+            for call in calls:
+                call.error = error
+
+    def _commit(self, calls: list[_Write]) -> Exception | None:
+        """One transaction. Returns why nothing of it happened; what one operation refused is that call's own error."""
+        conn = self._conn
+        batch = Batch(conn, ChunkWriter(conn))
+        try:
+            full = self._all_disk or any(call.disk for call in calls)
+            if full is not self._full:
+                conn.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+                self._full = full
+            conn.execute("BEGIN IMMEDIATE")
+            for call in calls:
+                call.error = None
+                try:
+                    call.result = call.op(batch)
+                except ResumeStreamError as refusal:
+                    call.error = refusal
+            batch.chunks.flush()
+            conn.execute("COMMIT")
+        except Exception as error:
+            # After a full disk or an I/O error SQLite has rolled back itself; a ROLLBACK would fail and hide the cause
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error):
+                return error
+            failure = translate(error, self._location)
+            if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
+                # The kernel reports a lost page once; the next fsync would succeed over the hole
+                self._broken = failure
+            return failure
+        self._keeper.chores |= batch.chores
+        return None
+
+    def _report(self, calls: list[_Call]) -> None:
+        """One callback for all of them, so that a batch wakes the loop once."""
+
+        def wake() -> None:
+            for call in calls:
+                call.done.set()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._soon(wake)

@@ -1,0 +1,59 @@
+"""An exclusive lock that the operating system frees when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from ..errors import StoreLocked, StoreUnusable
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(fd: int) -> None:
+        # Locked bytes cannot be read by others on Windows: lock one far behind the text that tells the holder.
+        os.lseek(fd, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        os.lseek(fd, 0, os.SEEK_SET)
+else:
+    import fcntl
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class FileLock:
+    """Held from `acquire` to `release`, or to the end of the process. The file stays: unlinking it would let two
+    processes lock two files of one name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Does not wait. Raises StoreLocked, and StoreUnusable where the file cannot be made."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StoreUnusable(f"the lock file {self.path} cannot be opened: {error.strerror}") from error
+        try:
+            _lock(fd)
+        except OSError:
+            holder = os.read(fd, 20).decode("ascii", "replace").strip()
+            os.close(fd)
+            who = f"process {holder}" if holder.isdigit() else "another process"
+            raise StoreLocked(
+                f"{who} serves from this store and holds {self.path}; stop it, or use another store"
+            ) from None
+        with contextlib.suppress(OSError):  # the text is a courtesy; on a full disk the lock is as good without it
+            os.ftruncate(fd, 0)
+            os.write(fd, b"%d\n" % os.getpid())
+        self._fd = fd
+
+    def release(self) -> None:
+        """Idempotent."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

@@ -1,0 +1,22 @@
+"""The provider side: which upstreams there are, and one HTTP/1.1 call to one of them."""
+
+from __future__ import annotations
+
+from .call import Call
+from .config import KNOWN, Upstream
+from .headers import RawHeaders, forwarded, recorded, replayable
+from .pool import Pool
+from .target import target, without_credentials
+
+__all__ = [
+    "KNOWN",
+    "Call",
+    "Pool",
+    "RawHeaders",
+    "Upstream",
+    "forwarded",
+    "recorded",
+    "replayable",
+    "target",
+    "without_credentials",
+]

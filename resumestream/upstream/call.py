@@ -1,0 +1,111 @@
+"""One provider call over HTTP: the `Source` and `Answer` of the ports."""
+
+from __future__ import annotations
+
+import anyio
+import h11
+
+from ..errors import InvalidHeader
+from ..model import Head
+from .config import Origin, Upstream
+from .connection import Body, Connection
+from .headers import RawHeaders, recorded
+from .pool import Pool
+
+# How much of a body is handed to the socket at a time: enough to be cheap, and to stop soon after an early answer.
+_SLICE_BYTES = 64 * 1024
+
+
+class Call:
+    """A request, ready to be made. `headers` are what `forwarded` gave, `target` what `target` gave.
+
+    `body` is bytes, or an async function that gives the next piece and at the end an empty one; then `length` is its
+    whole length in bytes, or None where that is not known. Raises InvalidHeader for what HTTP/1.1 cannot carry.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        upstream: Upstream,
+        pool: Pool,
+        method: str,
+        target: bytes,
+        headers: RawHeaders,
+        body: bytes | Body = b"",
+        *,
+        length: int | None = None,
+    ) -> None:
+        self.upstream = name
+        self._config = upstream
+        self._pool = pool
+        self._body = body
+        framing = _framing(method, len(body) if isinstance(body, bytes) else length)
+        host = (b"host", upstream.origin.authority.encode("ascii"))
+        self._request = _request(method, target, [host, *headers, *framing])
+
+    async def open(self) -> HttpAnswer:
+        """Raises UpstreamUnreachable, UpstreamLost, and whatever `body` raises; if cancelled, the connection is
+        closed at once and the call may have been billed."""
+        origin = self._config.origin
+        connection = await self._pool.connect(origin, self._config.connect_s)
+        body = _slices(self._body) if isinstance(self._body, bytes) else self._body
+        response = await connection.request(self._request, body)
+        return HttpAnswer(self._pool, origin, connection, self._request.method, response)
+
+
+class HttpAnswer:
+    """The upstream's answer; it holds its connection until `aclose`."""
+
+    def __init__(
+        self, pool: Pool, origin: Origin, connection: Connection, method: bytes, response: h11.Response
+    ) -> None:
+        self._pool = pool
+        self._origin = origin
+        self._connection: Connection | None = connection
+        headers = list(response.headers)
+        self.head = Head(response.status_code, recorded(response.status_code, headers))
+        self.framed = (
+            method == b"HEAD"
+            or response.status_code in (204, 304)
+            or any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+        )
+
+    async def receive(self) -> bytes:
+        """All body bytes that came with one read of the socket. Raises EndOfStream, UpstreamLost, and
+        ClosedResourceError after `aclose`. If cancelled, the connection is closed."""
+        if self._connection is None:
+            raise anyio.ClosedResourceError
+        return await self._connection.receive()
+
+    async def aclose(self) -> None:
+        """Reuse the connection after a framed end, close it otherwise. Idempotent, does not wait."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._pool.release(self._origin, connection)
+
+
+def _framing(method: str, length: int | None) -> RawHeaders:
+    if length is None:
+        return [(b"transfer-encoding", b"chunked")]
+    if length == 0 and method not in ("POST", "PUT", "PATCH"):
+        return []
+    return [(b"content-length", str(length).encode())]
+
+
+def _request(method: str, target: bytes, headers: RawHeaders) -> h11.Request:
+    try:
+        return h11.Request(method=method, target=target, headers=list(headers))
+    except h11.LocalProtocolError:
+        pass  # its text quotes values, which may be credentials
+    raise InvalidHeader("A request header has characters that HTTP/1.1 cannot carry; see RFC 9110, section 5.5.")
+
+
+def _slices(body: bytes) -> Body:
+    rest = memoryview(body)
+
+    async def next_slice() -> bytes:
+        nonlocal rest
+        piece, rest = rest[:_SLICE_BYTES], rest[_SLICE_BYTES:]
+        return bytes(piece)
+
+    return next_slice

@@ -1,0 +1,165 @@
+"""Which upstreams there are. Wrong values are refused when an `Upstream` is made, before anything starts."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from urllib.parse import urlsplit
+
+from ..dialects import named
+from ..errors import ConfigError
+from ..model import Principal
+from .headers import HOP_BY_HOP, RawHeaders
+
+KNOWN: dict[str, str] = {
+    "openai": "https://api.openai.com",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+    "openrouter": "https://openrouter.ai/api",
+    "groq": "https://api.groq.com/openai",
+    "deepseek": "https://api.deepseek.com",
+    "mistral": "https://api.mistral.ai",
+    "xai": "https://api.x.ai",
+    "together": "https://api.together.ai",
+    "fireworks": "https://api.fireworks.ai/inference",
+    "cerebras": "https://api.cerebras.ai",
+    "perplexity": "https://api.perplexity.ai",
+    "zai": "https://api.z.ai/api",
+    "ollama": "http://127.0.0.1:11434",
+    "vllm": "http://127.0.0.1:8000",
+}
+"""Names that need no URL. They end before the version: clients append the path, `/v1/...` and all."""
+
+HeaderSource = Callable[[Principal], Awaitable[Mapping[str, str]]]
+
+_PORTS = {"http": 80, "https": 443}
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_NOT_IN_URL = re.compile(r"[^\x21-\x7e]|\\")
+_NOT_TO_SET = HOP_BY_HOP | {"host", "content-length", "accept-encoding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections go; two equal origins may share them."""
+
+    host: str
+    port: int
+    ssl_context: ssl.SSLContext | None
+
+    @property
+    def authority(self) -> str:
+        """The `Host` header: the port only where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS["https" if self.ssl_context else "http"] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A provider endpoint. Raises ConfigError when made with a wrong value."""
+
+    base_url: str
+    """`http` or `https`, with or without a path prefix; requests never leave it."""
+    _: KW_ONLY
+    headers: Mapping[str, str] | HeaderSource | None = field(default=None, repr=False, hash=False)
+    """Server-side credentials, or what gives them for a principal. They replace the caller's."""
+    dialect: str | None = None
+    """The name of the provider's grammar; None goes by the path."""
+    connect_s: float = 10.0
+    """The longest that name lookup, connect and TLS may take together."""
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext = True
+    """True for the system's certificate authorities, else a PEM file of others, or an SSLContext."""
+
+    def __post_init__(self) -> None:
+        _check_url(self.base_url)
+        if isinstance(self.headers, Mapping):
+            _encoded(self.headers)
+        elif self.headers is not None and not callable(self.headers):
+            raise ConfigError(f"Upstream.headers is a {type(self.headers).__name__}; use a mapping or async function")
+        if self.dialect is not None:
+            named(self.dialect)
+        if isinstance(self.connect_s, bool) or not isinstance(self.connect_s, int | float) or not self.connect_s > 0:
+            raise ConfigError(f"Upstream.connect_s is {self.connect_s!r}; it must be a number of seconds above 0")
+        _ = self.origin
+
+    @functools.cached_property
+    def origin(self) -> Origin:
+        url = urlsplit(self.base_url)
+        return Origin(
+            host=url.hostname or "",
+            port=url.port or _PORTS[url.scheme],
+            ssl_context=_ssl_context(self.verify) if url.scheme == "https" else None,
+        )
+
+    @property
+    def server_side(self) -> bool:
+        """Whether calls are paid with the operator's credentials and not the caller's."""
+        return self.headers is not None
+
+    async def own_headers(self, principal: Principal) -> RawHeaders | None:
+        """The server-side headers for this principal, or None. Raises ConfigError where they cannot be sent, and
+        whatever the function given as `headers` raises."""
+        if self.headers is None or isinstance(self.headers, Mapping):
+            return None if self.headers is None else _encoded(self.headers)
+        return _encoded(await self.headers(principal))
+
+
+def _check_url(base_url: str) -> None:
+    url = urlsplit(base_url)
+    # An error text never holds a password or a key.
+    shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+    if _NOT_IN_URL.search(base_url):
+        raise ConfigError(f"Upstream base URL {shown!r} has characters that a URL cannot have; percent-encode them")
+    if url.scheme not in _PORTS:
+        raise ConfigError(f"Upstream base URL {shown!r} must start with http:// or https://")
+    if "@" in url.netloc:
+        raise ConfigError(f"Upstream base URL {shown!r} has a user or password before its host; use headers= for that")
+    if not url.hostname:
+        raise ConfigError(f"Upstream base URL {shown!r} has no host")
+    if "?" in base_url or "#" in base_url:
+        raise ConfigError(f"Upstream base URL {shown!r} must end before any query or fragment")
+    try:
+        port = url.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ConfigError(f"Upstream base URL {shown!r} has a port that is not 1 to 65535")
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """As bytes. The values are credentials: no error text shows one."""
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or name.lower() in _NOT_TO_SET:
+            raise ConfigError(f"Upstream header {name!r} cannot be set: no header name, or made by the call itself")
+        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise ConfigError(f"The value of upstream header {name!r} has characters that a header cannot have")
+    return [(name.lower().encode(), value.strip().encode("latin-1")) for name, value in headers.items()]
+
+
+def _ssl_context(verify: bool | str | os.PathLike[str] | ssl.SSLContext) -> ssl.SSLContext:
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if isinstance(verify, bool):
+        if verify:
+            return _default_context(None)
+        raise ConfigError("Upstream.verify is False; trust the upstream's own CA file, or pass an ssl.SSLContext")
+    return _default_context(os.fspath(verify))
+
+
+@functools.cache  # one context for all upstreams: making one reads every certificate of the system
+def _default_context(cafile: str | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=cafile)
+    except OSError as error:
+        raise ConfigError(f"Upstream.verify is {cafile!r}, which cannot be read as a PEM file: {error}") from error
+    # Python ignores an end without TLS's own goodbye; here it is what tells a cut answer from a whole one.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

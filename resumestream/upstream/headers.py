@@ -1,0 +1,114 @@
+"""Which headers go on, in each direction. Tables decide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ..identity import CREDENTIAL_HEADERS
+from ..model import Headers
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+"""As ASGI and h11 have them."""
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    }
+)
+
+_NOT_FORWARDED = HOP_BY_HOP | {
+    # made anew for the upstream
+    "host",
+    "content-length",
+    "accept-encoding",
+    "expect",
+    # what a browser or a proxy tells about the caller
+    "cookie",
+    "origin",
+    "referer",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-url",
+    "x-rewrite-url",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fly-client-ip",
+    # ours
+    "idempotency-key",
+    "x-idempotency-key",
+}
+_NOT_FORWARDED_PREFIXES = ("x-forwarded-", "sec-", "proxy-", "stream-")
+
+_NOT_RECORDED = HOP_BY_HOP | {"set-cookie", "set-cookie2", "idempotent-replayed"}
+_NOT_RECORDED_PREFIXES = ("access-control-", "stream-", "proxy-")
+
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
+
+
+def forwarded(
+    request_headers: RawHeaders, *, own: RawHeaders | None = None, last_event_id_is_ours: bool = False
+) -> list[tuple[bytes, bytes]]:
+    """The request headers that go upstream, less those that the connection makes (Host and the body's framing).
+
+    `own` are the server-side headers: they replace the caller's of the same name, and every credential of the caller.
+    """
+    dropped = {name.lower() for name, _ in own or ()} | _listed_in_connection(request_headers)
+    if own is not None:
+        dropped |= {name.encode() for name in CREDENTIAL_HEADERS}
+    if last_event_id_is_ours:
+        dropped.add(b"last-event-id")
+    kept: list[tuple[bytes, bytes]] = []
+    for raw_name, raw_value in request_headers:
+        name = raw_name.lower()
+        text = name.decode("latin-1")
+        if name in dropped or text in _NOT_FORWARDED or text.startswith(_NOT_FORWARDED_PREFIXES):
+            continue
+        value = _other_preferences(raw_value) if name == b"prefer" else raw_value
+        if value is not None:
+            kept.append((name, value))
+    # What comes back is read byte by byte for its events, and replayed to callers who accept other codings.
+    return [*kept, (b"accept-encoding", b"identity"), *(own or ())]
+
+
+def recorded(status: int, response_headers: RawHeaders) -> Headers:
+    """What is kept of an answer's headers. Content-Type and Content-Encoding stay: the body is kept as it came."""
+    dropped = {name.decode("latin-1") for name in _listed_in_connection(response_headers)} | _NOT_RECORDED
+    names = {name.lower() for name, _ in response_headers}
+    if b"transfer-encoding" in names:
+        dropped.add("content-length")  # it is void beside a transfer coding (RFC 9112 §6.3)
+    if 200 <= status < 300:
+        dropped.add("location")  # ours says where the stream is
+    texts = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response_headers)
+    return tuple(
+        (name, value) for name, value in texts if name not in dropped and not name.startswith(_NOT_RECORDED_PREFIXES)
+    )
+
+
+def replayable(headers: Headers) -> Headers:
+    """What of it still holds later: rate limits were those of the first answer's minute."""
+    return tuple((name, value) for name, value in headers if "ratelimit" not in name)
+
+
+def _listed_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+    listed = (value.lower().split(b",") for name, value in headers if name.lower() == b"connection")
+    return {name.strip() for names in listed for name in names}
+
+
+def _other_preferences(value: bytes) -> bytes | None:
+    """`Prefer` without `respond-async`, the one preference that is ours; None if that was all."""
+    preferences = _PREFERENCE.findall(value.decode("latin-1"))
+    others = [one for one in preferences if re.split(r"[=;]", one, maxsplit=1)[0].strip().lower() != "respond-async"]
+    if len(others) == len(preferences):
+        return value
+    return ",".join(others).strip().encode("latin-1") or None

@@ -1,0 +1,541 @@
+"""One call over real sockets: what is sent, what is heard, and how every kind of end is told apart."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import threading
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.to_thread
+import pytest
+from scripted_peer import Peer, Script, Server, answering, serving
+
+from resumestream.errors import InvalidHeader, UpstreamLost, UpstreamUnreachable
+from resumestream.ports import Answer, Source
+from resumestream.upstream import Call, Pool, Upstream
+
+pytestmark = pytest.mark.anyio
+
+HEAD = b"HTTP/1.1 200 OK\r\nX-Request-Id: r1\r\n"
+BODY = b"ab\r\ncdefg"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nab\r\nc\r\n4\r\ndefg\r\n0\r\n\r\n"
+SIZED = HEAD + b"Content-Length: 9\r\n\r\n" + BODY
+UNFRAMED = HEAD + b"\r\n" + BODY
+BIG = bytes(8 * 1024 * 1024)
+"""More than the socket buffers of both ends hold."""
+
+
+def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def bounded(*args: object, **kwargs: object) -> None:
+        with anyio.fail_after(20):
+            await test(*args, **kwargs)
+
+    return bounded
+
+
+def call(server: Server, method: str = "POST", **rest: object) -> Source:
+    given = {"target": b"/v1/x", "headers": [], "body": b"{}"} | rest
+    return Call("openai", Upstream(server.url()), server.pool, method, **given)  # type: ignore[arg-type]
+
+
+async def whole(answer: Answer) -> bytes:
+    """The body to its proper end."""
+    body = b""
+    with pytest.raises(anyio.EndOfStream):
+        while True:
+            piece = await answer.receive()
+            assert piece
+            body += piece
+    await answer.aclose()
+    return body
+
+
+async def lost(answer: Answer) -> tuple[bytes, str]:
+    """What came before the connection was lost, and how it was; twice the same."""
+    body = b""
+    with pytest.raises(UpstreamLost) as first:
+        while True:
+            body += await answer.receive()
+    with pytest.raises(UpstreamLost) as again:
+        await answer.receive()
+    assert again.value.detail == first.value.detail
+    await answer.aclose()
+    return body, first.value.detail
+
+
+async def said(server: Server) -> object:
+    return await anyio.to_thread.run_sync(lambda: server.said.get(timeout=10))
+
+
+# --- what is sent -----------------------------------------------------------------------------------------------
+
+
+@in_time
+async def test_a_request_goes_out_as_given() -> None:
+    """Method, target, Host, headers and body arrive as they were given, and nothing else does."""
+    async with serving(answering(SIZED)) as server:
+        answer = await call(server, headers=[(b"x-a", b"1"), (b"x-a", b"2")], target=b"/v1/x%2Fy?k=a%20b").open()
+        assert await whole(answer) == BODY
+        assert await said(server) == (
+            b"POST /v1/x%%2Fy?k=a%%20b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nx-a: 1\r\nx-a: 2\r\ncontent-length: 2\r\n\r\n{}"
+            % server.port
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "length", "sent"),
+    [
+        ("POST", b"", None, b"content-length: 0\r\n\r\n"),
+        ("GET", b"", None, b"\r\n\r\n"),
+        ("DELETE", b"x", None, b"content-length: 1\r\n\r\nx"),
+        ("PUT", [b"ab", b"c"], None, b"transfer-encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"),
+        ("PUT", [b"ab", b"c"], 3, b"content-length: 3\r\n\r\nabc"),
+        ("POST", [], None, b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ("POST", [], 0, b"content-length: 0\r\n\r\n"),
+    ],
+)
+@in_time
+async def test_a_body_is_framed(method: str, body: bytes | list[bytes], length: int | None, sent: bytes) -> None:
+    """By its length where that is known, else in chunks; no body where a method has none."""
+    async with serving(answering(SIZED)) as server:
+        pieces = body if isinstance(body, bytes) else piecewise(body)
+        await whole(await call(server, method=method, body=pieces, length=length).open())
+        request = await said(server)
+        assert isinstance(request, bytes)
+        assert request.endswith(sent)
+        assert request.count(b"content-length") + request.count(b"transfer-encoding") <= 1
+
+
+def piecewise(pieces: list[bytes]) -> Callable[[], Awaitable[bytes]]:
+    left = iter([*pieces, b""])
+
+    async def body() -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return next(left)
+
+    return body
+
+
+@in_time
+async def test_a_large_body_arrives_whole() -> None:
+    """Also one that no socket buffer holds."""
+    body = bytes(range(256)) * 16_384
+    async with serving(answering(SIZED)) as server:
+        await whole(await call(server, body=body).open())
+        request = await said(server)
+        assert isinstance(request, bytes)
+        assert request.endswith(b"\r\n\r\n" + body)
+
+
+@in_time
+async def test_a_streamed_body_is_not_read_ahead() -> None:
+    """While the upstream does not read, the body is not asked for more than the sockets hold."""
+    asked = 0
+    filled = anyio.Event()
+
+    async def body() -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked * 65_536 >= len(BIG):
+            pytest.fail("the whole body was read ahead")
+        if asked == 2:
+            filled.set()
+        return bytes(65_536)
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        peer.wait_for_hang_up()
+
+    async with serving(script) as server:
+        async with anyio.create_task_group() as group:
+            group.start_soon(call(server, body=body).open)
+            await filled.wait()
+            for _ in range(1000):  # as many turns as a reader without a brake would need, and more
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+    assert asked >= 2
+
+
+@in_time
+async def test_a_body_that_fails_ends_the_call() -> None:
+    """What the body raises comes out as it is, and the connection is closed with it."""
+
+    async def body() -> bytes:
+        raise KeyError("the caller left")
+
+    async with serving(answering(SIZED)) as server:
+        with pytest.raises(KeyError, match="the caller left"):
+            await call(server, body=body).open()
+
+
+@pytest.mark.parametrize("pieces", [[b"abc", b"d"], [b"ab"]], ids=["long", "short"])
+@in_time
+async def test_a_body_of_another_length_is_refused(pieces: list[bytes]) -> None:
+    """It is the caller's mistake, and no request looks whole to the upstream."""
+    async with serving(answering(SIZED)) as server:
+        with pytest.raises(InvalidHeader):
+            await call(server, body=piecewise(pieces), length=3).open()
+
+
+def test_a_header_that_cannot_be_sent_is_refused() -> None:
+    """Before any connection, and without its value, which may be a credential."""
+    with pytest.raises(InvalidHeader) as refused:
+        Call("a", Upstream("http://127.0.0.1:1"), Pool(), "POST", b"/", [(b"authorization", b"secret\r\nx: y")])
+    assert "secret" not in str(refused.value)
+    assert refused.value.__context__ is None
+
+
+# --- what is heard ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [CHUNKED, SIZED], ids=["chunked", "sized"])
+@in_time
+async def test_an_answer_in_any_fragments_is_whole(answer: bytes) -> None:
+    """Split in two anywhere, or sent byte by byte."""
+
+    def script(peer: Peer, server: Server) -> None:
+        for at in range(1, len(answer)):
+            peer.read_request()
+            peer.send(answer[:at])
+            server.go.acquire()
+            peer.send(answer[at:])
+        peer.read_request()
+        for index in range(len(answer)):
+            peer.send(answer[index : index + 1])
+        peer.wait_for_hang_up()
+
+    async with serving(script) as server:
+        for _ in range(len(answer)):
+            server.go.release()
+            got = await call(server).open()
+            assert got.head.status == 200
+            assert got.head.get("x-request-id") == "r1"
+            assert got.framed
+            assert await whole(got) == BODY
+    assert server.connections == 1
+
+
+@in_time
+async def test_the_head_comes_before_the_body() -> None:
+    """`open` returns at the head; each piece is there as soon as it is sent."""
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_request()
+        peer.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for piece in (b"2\r\nab\r\n", b"2\r\ncd\r\n", b"0\r\n\r\n"):
+            server.go.acquire()
+            peer.send(piece)
+
+    async with serving(script) as server:
+        answer = await call(server).open()
+        server.go.release()
+        assert await answer.receive() == b"ab"
+        server.go.release()
+        assert await answer.receive() == b"cd"
+        server.go.release()
+        assert await whole(answer) == b""
+
+
+@in_time
+async def test_what_came_together_is_received_together() -> None:
+    """A hundred chunks in one segment are one piece, so that they become one write and one send."""
+    chunks = b"".join(b"4\r\n%04d\r\n" % number for number in range(100))
+    async with serving(answering(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")) as server:
+        answer = await call(server).open()
+        assert await answer.receive() == b"".join(b"%04d" % number for number in range(100))
+        assert await whole(answer) == b""
+
+
+@in_time
+async def test_a_coded_body_is_kept_as_it_came() -> None:
+    """gzip that nobody asked for is not undone, and its header says so."""
+    coded = gzip.compress(b"hello" * 100)
+    async with serving(answering(HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(coded) + coded)) as server:
+        answer = await call(server).open()
+        assert answer.head.get("content-encoding") == "gzip"
+        assert await whole(answer) == coded
+
+
+@in_time
+async def test_interim_answers_are_skipped() -> None:
+    """100, 102 and 103 are not the answer."""
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early\r\nLink: <a>\r\n\r\n"
+    async with serving(answering(interim + SIZED)) as server:
+        answer = await call(server).open()
+        assert answer.head.status == 200
+        assert answer.head.get("link") is None
+        assert await whole(answer) == BODY
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "status"),
+    [
+        ("HEAD", HEAD + b"Content-Length: 9\r\n\r\n", 200),
+        ("POST", b"HTTP/1.1 204 No Content\r\n\r\n", 204),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304),
+        ("POST", HEAD + b"Content-Length: 0\r\n\r\n", 200),
+    ],
+)
+@in_time
+async def test_an_answer_without_a_body_ends_at_once(method: str, answer: bytes, status: int) -> None:
+    """Whatever its headers say, and its connection is good for another."""
+    async with serving(answering(answer, SIZED)) as server:
+        got = await call(server, method).open()
+        assert (got.head.status, got.framed) == (status, True)
+        assert await whole(got) == b""
+        assert await whole(await call(server).open()) == BODY
+    assert server.connections == 1
+
+
+@in_time
+async def test_a_redirect_is_not_followed() -> None:
+    """It is an answer like any other."""
+    async with serving(answering(b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")) as server:
+        answer = await call(server).open()
+        assert (answer.head.status, answer.head.get("location")) == (307, "http://127.0.0.1:1/")
+        assert await whole(answer) == b""
+
+
+@in_time
+async def test_an_unframed_answer_ends_with_its_connection() -> None:
+    """It says of itself that its end proves nothing."""
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_request()
+        peer.send(UNFRAMED)
+
+    async with serving(script) as server:
+        answer = await call(server).open()
+        assert not answer.framed
+        assert await whole(answer) == BODY
+
+
+@in_time
+async def test_a_large_head_is_read_and_an_endless_one_is_not() -> None:
+    """40 KiB pass; what never ends is cut off instead of kept."""
+
+    def endless(peer: Peer, server: Server) -> None:
+        peer.read_request()
+        with pytest.raises(OSError):
+            while True:
+                peer.send(b"X-More: " + b"x" * 8000 + b"\r\n" if server.connections else b"")
+
+    large = b"X-Large: " + b"x" * 40_000 + b"\r\n"
+    async with serving(answering(SIZED.replace(b"X-Request", large + b"X-Request"))) as server:
+        assert await whole(await call(server).open()) == BODY
+    async with serving(endless) as server:
+        with pytest.raises(UpstreamLost) as refused:
+            await call(server).open()
+    assert refused.value.detail == "bad_framing"
+
+
+# --- early answers ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("rude", [False, True], ids=["polite", "rude"])
+@in_time
+async def test_an_answer_before_the_whole_request_is_heard(streamed: bool, rude: bool) -> None:
+    """An upstream that refuses a body it does not read is understood, even if it hangs up with it unread; the rest of
+    the body is not sent, and the connection is not used again."""
+
+    async def body() -> bytes:
+        return bytes(65_536)
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\n" + BODY)
+        if not rude:
+            server.go.acquire()
+
+    async with serving(script) as server:
+        answer = await call(server, body=body if streamed else BIG).open()
+        assert answer.head.status == 413
+        assert await whole(answer) == BODY
+        server.go.release()
+        server.go.release()
+        answer = await call(server, body=BIG).open()
+        assert answer.head.status == 413
+        await answer.aclose()
+    assert server.connections == 2
+
+
+@in_time
+async def test_an_early_answer_ends_a_body_that_never_comes() -> None:
+    """Nothing waits for the caller's next piece once the upstream has answered."""
+    async with serving(lambda peer, server: peer.send(SIZED)) as server:
+        answer = await call(server, body=anyio.sleep_forever).open()
+        assert await whole(answer) == BODY
+
+
+# --- ends that are none -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [CHUNKED, SIZED], ids=["chunked", "sized"])
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+@in_time
+async def test_a_connection_cut_at_any_byte_is_lost(answer: bytes, reset: bool) -> None:
+    """Before the head there is no answer; in the body, all that came is given first, and then how it was lost."""
+
+    def script(peer: Peer, server: Server) -> None:
+        cut = server.connections - 1
+        peer.read_request()
+        peer.send(answer[:cut])
+        if reset:
+            peer.reset()
+
+    head = answer.index(b"\r\n\r\n") + 4
+    async with serving(script) as server:
+        for cut in range(len(answer)):
+            try:
+                got = await call(server).open()
+            except UpstreamLost as error:
+                assert cut < head or reset
+                assert error.detail == ("connection_reset" if reset else "no_answer")
+                assert not error.retry
+                continue
+            body, detail = await lost(got)
+            assert detail == ("connection_reset" if reset else "connection_closed")
+            assert cut >= head
+            if reset:
+                assert BODY.startswith(body)
+            elif answer is SIZED:
+                assert body == answer[head:cut]
+            else:
+                assert body == b"".join((b"ab\r\nc"[: max(0, cut - head - 7)], b"defg"[: max(0, cut - head - 17)]))
+
+
+@in_time
+async def test_a_reset_of_an_unframed_answer_is_no_end() -> None:
+    """An RST is never taken for the end of a body that ends with its connection."""
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_request()
+        peer.send(UNFRAMED)
+        server.go.acquire()
+        peer.reset()
+
+    async with serving(script) as server:
+        answer = await call(server).open()
+        server.go.release()
+        body, detail = await lost(answer)
+        assert BODY.startswith(body)
+        assert detail == "connection_reset"
+
+
+GARBAGE = {
+    "no HTTP": b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+    "bytes": b"\x16\x03\x01\x00\xff" * 10 + b"\r\n\r\n",
+    "lengths that differ": HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "a length that is none": HEAD + b"Content-Length: -1\r\n\r\n",
+    "a header without a name": HEAD + b": x\r\n\r\n",
+    "an unknown coding": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+    "an upgrade": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    "status 999": b"HTTP/1.1 999 No\r\nContent-Length: 0\r\n\r\n",
+    "status 42": b"HTTP/1.1 042 No\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
+@in_time
+async def test_what_is_not_http_is_lost(answer: bytes) -> None:
+    """And none of it is in the error."""
+    async with serving(answering(answer)) as server:
+        with pytest.raises(UpstreamLost) as error:
+            await call(server).open()
+    assert error.value.detail == "bad_framing"
+    assert error.value.__context__ is None
+    assert str(error.value).startswith(f"127.0.0.1:{server.port} ")
+
+
+@pytest.mark.parametrize("bad", [b"zz\r\n", b"3\r\nabcX\r\n", b"123456789012345678901\r\n", b"0\r\n: x\r\n\r\n"])
+@in_time
+async def test_bad_chunks_end_what_came_before(bad: bytes) -> None:
+    """The good chunks of the same read are given first."""
+    async with serving(answering(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n" + bad)) as server:
+        body, detail = await lost(await call(server).open())
+    assert body in (b"ab", b"ababc")
+    assert detail == "bad_framing"
+
+
+# --- no connection ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("127.0.0.1", "connection refused"), ("localhost", "connection refused"), ("no-such-host.invalid", "name")],
+)
+@in_time
+async def test_where_nobody_listens_nothing_was_sent(host: str, why: str) -> None:
+    """The error names host, port and cause, and nothing of the request."""
+    async with serving(answering()) as server:
+        pass
+    source = Call("x", Upstream(server.url(host=host)), server.pool, "POST", b"/p?key=secret", [(b"x-api-key", b"secret")])
+    with pytest.raises(UpstreamUnreachable) as refused:
+        await source.open()
+    assert refused.value.retry
+    assert f"{host}:{server.port} cannot be reached" in str(refused.value)
+    assert why in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+# --- letting go -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["before the head", "in the upload", "in the body"])
+@in_time
+async def test_cancelling_closes_the_connection(stage: str) -> None:
+    """The provider sees it at once, and nothing half used is left to be used again."""
+    gone = threading.Event()
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_head()
+        if stage == "in the body":
+            peer.send(CHUNKED[:-5])
+        server.said.put("heard")
+        if stage == "in the upload":
+            server.go.acquire()
+        peer.wait_for_hang_up()
+        gone.set()
+
+
+    async def make(source: Source) -> None:
+        answer = await source.open()
+        try:
+            while True:
+                await answer.receive()
+        finally:
+            await answer.aclose()
+
+    async with serving(script) as server:
+        async with anyio.create_task_group() as group:
+            group.start_soon(make, call(server, body=BIG if stage == "in the upload" else b"{}"))
+            await said(server)
+            group.cancel_scope.cancel()
+        server.go.release()
+        assert await anyio.to_thread.run_sync(gone.wait, 10)
+        assert not any(server.pool._idle.values())
+
+
+@in_time
+async def test_an_answer_let_go_in_its_middle_is_closed() -> None:
+    """The provider sees the hang-up; letting go twice is letting go once."""
+    gone = threading.Event()
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_request()
+        peer.send(CHUNKED[:-5])
+        peer.wait_for_hang_up()
+        gone.set()
+
+    async with serving(script) as server:
+        answer = await call(server).open()
+        await answer.aclose()
+        await answer.aclose()
+        with pytest.raises(anyio.ClosedResourceError):
+            await answer.receive()
+        assert await anyio.to_thread.run_sync(gone.wait, 10)
