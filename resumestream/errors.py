@@ -158,7 +158,7 @@ class SourceFailed(ResumeStreamError):
 
     def __init__(self, type_name: str) -> None:
         super().__init__(f"the source raised {type_name}")
-        self.detail = f"source_failed:{type_name}"
+        self.type_name = type_name
 
 
 class UpstreamSilent(ResumeStreamError):

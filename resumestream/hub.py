@@ -15,7 +15,8 @@ import anyio
 import anyio.abc
 
 from .claims import Attach, Start
-from .drain import Drain, Ending
+from .drain import Drain
+from .endings import Ending
 from .errors import (
     BindingMoved,
     Draining,
@@ -27,9 +28,8 @@ from .errors import (
     TooManyOrphans,
     TooManyStreams,
 )
-from .lifecycle import ENDINGS, Moved
 from .live import Live
-from .model import Binding, Gone, NewStream, Query, Seal, StreamId, StreamInfo
+from .model import Binding, Gone, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import LogStore, Source
 from .tail import Tail
@@ -41,12 +41,6 @@ WATCH_S = 0.5
 
 CLOSE_S = 2
 """How long the last seals may take when the Hub ends."""
-
-REQUESTED = Ending(Moved.STOP_ASKED, "requested", "stopped on request; the partial answer is kept")
-DELETED = Ending(Moved.STOP_ASKED, "deleted", "stopped and deleted on request")
-NOBODY_LISTENS = Ending(Moved.STOP_ASKED, "nobody_listens", "stopped because the last reader left")
-SHUTDOWN = Ending(Moved.DRAIN_LOST, "shutdown", "the server was stopped before the answer ended")
-PROCESS_DIED = Ending(Moved.DRAIN_LOST, "process_died", "the draining process died before the answer ended")
 
 ID_BYTES = 18
 """144 random bits a stream id, above the 128 that make it unguessable."""
@@ -111,13 +105,13 @@ class Hub:
     async def _recover(self) -> None:
         """The store is ours alone, so every unsealed stream's owner is dead."""
         for info in await self.store.unsealed():
-            ending = REQUESTED if info.cancel_requested else PROCESS_DIED
+            ending = Ending.of("requested") if info.cancel_requested else Ending.of("process_died")
             try:
                 lease = await self.store.acquire(info.id, self.worker)
-                await self.store.seal(lease, Seal(ENDINGS[ending.moved], ending.detail, ending.message))
+                await self.store.seal(lease, ending.seal)
             except (StreamSealed, LeaseLost, StreamNotFound):
                 continue
-            logger.warning("stream %s: sealed %s (%s)", info.id, ENDINGS[ending.moved], ending.detail)
+            logger.warning("stream %s: sealed %s (%s)", info.id, ending.seal.outcome, ending.detail)
 
     async def _watch(self) -> None:
         while True:
@@ -126,7 +120,7 @@ class Hub:
                 continue
             try:
                 for stream in await self.store.cancel_requests():
-                    self._stop(stream, REQUESTED)
+                    self._stop(stream, Ending.of("requested"))
             except StoreError:
                 logger.exception("stored cancel requests could not be read; trying again")
 
@@ -285,7 +279,7 @@ class Hub:
         if live.info.sealed or live.info.id not in self._drains or self.draining:
             return
         if grace == 0:
-            self._stop(live.info.id, NOBODY_LISTENS)
+            self._stop(live.info.id, Ending.of("nobody_listens"))
         elif grace < math.inf:
             self._tasks.start_soon(self._grace, live, grace)
 
@@ -295,7 +289,7 @@ class Hub:
                 await live.arm().wait()
             return
         if not live.readers:
-            self._stop(live.info.id, NOBODY_LISTENS)
+            self._stop(live.info.id, Ending.of("nobody_listens"))
 
     async def find(self, query: Query) -> list[StreamInfo]:
         """Records as of now, newest first; expired ones that nobody looked at yet are shown as such."""
@@ -318,12 +312,12 @@ class Hub:
     async def cancel(self, stream: StreamId) -> None:
         """Ask to stop: durable on return; the partial is kept. Does nothing to a sealed stream."""
         await self.store.request_cancel(stream)
-        self._stop(stream, REQUESTED)
+        self._stop(stream, Ending.of("requested"))
 
     async def delete(self, stream: StreamId, *, forget: bool = False) -> None:
         """Stop it if live, drop its payload, cut its readers; with `forget` drop its tombstone and key too."""
         live = self._live.get(stream)
-        self._stop(stream, DELETED)
+        self._stop(stream, Ending.of("deleted"))
         while live and not live.info.sealed and not live.abandoned:
             await live.arm().wait()
         purged = await self.store.purge(stream, Gone.DELETED)
@@ -343,7 +337,7 @@ class Hub:
         with anyio.move_on_after(self.policy.drain_s):
             await self._until_idle()
         for drain in self._drains.values():
-            drain.stop(SHUTDOWN)
+            drain.stop(Ending.of("shutdown"))
         with anyio.move_on_after(CLOSE_S):
             await self._until_idle()
 

@@ -149,6 +149,16 @@ async def test_whom_a_request_acts_for(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("action", ["read", "list", "stop", "delete", "operate"])
+async def test_a_key_in_the_query_is_a_credential_for_calls_only(action: Action) -> None:
+    """`GET /streams?key=` names an idempotency key: it must neither admit nor make another principal."""
+    access = Access(None, [SECRET])
+    with_bearer, without = connection(BEARER, query="key=k-1"), connection(query="key=k-1")
+    assert await access.principal(with_bearer, action, server_side=False, keyed=False) == BY_BEARER
+    assert await access.principal(without, action, server_side=False, keyed=False) == LOCAL
+
+
+@pytest.mark.anyio
 async def test_a_session_credential_without_a_key_is_a_principal() -> None:
     """Nobody has to find that stream again by who they are."""
     principal = await Access(None, [SECRET]).principal(connection(JWT), CREATE, server_side=False, keyed=False)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resumestream.errors import VersionUnsupported
-from resumestream.http.guard import Guard, cut, require_cuttable
+from resumestream.http.guard import Guard, cut, guarded, require_cuttable
 from resumestream.testing.running import running
 
 Connect = Callable[[], HTTPConnection]
@@ -259,11 +259,12 @@ async def test_other_scopes_pass_untouched(kind: str) -> None:
 @pytest.mark.anyio
 async def test_without_a_guard_the_sender_is_told() -> None:
     """So that it can warn, once."""
-    assert cut(http_scope()) is False
+    assert not guarded(http_scope())
+    assert not cut(http_scope())
     answers: list[bool] = []
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        answers.append(cut(dict(scope)))
+        answers.extend((guarded(scope), cut(dict(scope))))
 
     await call(Guard(inner), http_scope())
-    assert answers == [True]
+    assert answers == [True, True]

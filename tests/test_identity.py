@@ -44,6 +44,7 @@ JSON = "application/json"
         ([("api-key", "sk-1")], []),
         ([], [("key", "sk-1")]),
         ([("x-api-key", "sk-1"), ("authorization", "Bearer sk-1")], [("key", "sk-1")]),
+        ([("x-api-key", "sk-1"), ("authorization", "Bearer ")], [("key", "")]),
     ],
 )
 def test_a_credential_is_itself_wherever_it_stands(

@@ -50,7 +50,9 @@ class Access:
         Raises Unauthorized (the hook says no), AuthorizeRequired (no hook, and not certainly local),
         PrincipalUnstable (keyed, and its credential will not be the same next time).
         """
-        credential = credential_of(conn.headers.items(), conn.query_params.multi_items())
+        # `?key=` is a credential where a provider is called; where streams are read it is an idempotency key.
+        query = conn.query_params.multi_items() if action == "create" else ()
+        credential = credential_of(conn.headers.items(), query)
         own = Principal(principal_of(credential, self.secrets[0])) if credential else LOCAL
         if self.authorize is not None:
             conn.scope[_BY_CREDENTIAL] = own

@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import claims
 from ..dialects import expected, spoken
-from ..drain import shown_host
 from ..errors import RequestTooLarge, UnknownUpstream, UpstreamRedirect
 from ..hub import Claim, Outgoing, mint
 from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
@@ -101,7 +100,7 @@ class Gateway:
             dialect=expected(asked.upstream.dialect, asked.path),
         )
         wanted = claims.Terms(print_, ask.match_key, ask.retry_of, resumes=ask.start is not None)
-        outgoing = Outgoing(asked.call(self._site, body), shown_host(asked.upstream.base_url))
+        outgoing = Outgoing(asked.call(self._site, body), asked.upstream.origin.authority)
         return await self._hub.claim(
             new,
             outgoing,

@@ -33,7 +33,7 @@ class Guard:
             return await self.app(scope, receive, send)
         cut = _Cut()
 
-        async def guarded(message: Message) -> None:
+        async def send_unless_end(message: Message) -> None:
             if cut.marked:
                 if message["type"] == "http.response.start":
                     message = _without_length(message, scope)
@@ -41,7 +41,7 @@ class Guard:
                     return
             await send(message)
 
-        return await self.app({**scope, _MARK: cut}, receive, guarded)
+        return await self.app({**scope, _MARK: cut}, receive, send_unless_end)
 
 
 def cut(scope: Scope) -> bool:

@@ -113,12 +113,12 @@ class Writer:
 
     def _take(self) -> list[_Call | None]:
         """All that was asked so far, None for `stop`. Waits for the first; comes back empty for idle-time work."""
-        try:
-            asked = [self._queue.get(timeout=self._keeper.wait_s())]
+        asked: list[_Call | None] = []
+        with contextlib.suppress(queue.Empty):
+            asked.append(self._queue.get(timeout=self._keeper.wait_s()))
             while True:
                 asked.append(self._queue.get_nowait())
-        except queue.Empty:
-            return asked
+        return asked
 
     def _write(self, calls: list[_Write]) -> None:
         """Commit the calls together. If that fails for a reason that one of them may be, each by itself: a large append

@@ -1,0 +1,4 @@
+from .provider import Call as Call
+from .provider import Script as Script
+from .provider import ScriptedProvider as ScriptedProvider
+from .running import running as running

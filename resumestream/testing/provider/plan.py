@@ -129,6 +129,8 @@ def _content(
         return _document(status, speaks.document(), script.tokens)
     if method == "GET" and path.partition("?")[0].endswith("/models"):
         return _document(status, models())
+    if script.status is not None:
+        return _document(status, {})
     return _document(404, {"error": {"message": f"nothing answers {method} {path}", "type": "not_found"}})
 
 

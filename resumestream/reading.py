@@ -1,0 +1,104 @@
+"""What an answer's bytes mean: whole events for the log, and how it ended. Decides; the drain does the I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .endings import Ending
+from .framing import Splitter
+from .policy import Policy
+from .ports import Mark, Scanner
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What to append now, and, where a cap was reached, how the stream ends after it."""
+
+    data: bytes
+    events: int
+    capped: Ending | None = None
+
+
+class Reading:
+    """One answer, read from its first byte to its end. `tail` and `events` count what it gave to the log."""
+
+    def __init__(self, scanner: Scanner, *, sse: bool, policy: Policy, where: str) -> None:
+        self._scanner, self._policy, self._where = scanner, policy, where
+        self._splitter = Splitter() if sse else None
+        self.tail = 0
+        self.events = 0
+        self.ended: Ending | None = None
+        """Set once the semantic end or the provider's own error was seen: what comes after changes nothing."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any byte came."""
+        return self.tail > 0 or (self._splitter is not None and self._splitter.held > 0)
+
+    def feed(self, data: bytes) -> Portion:
+        """Body bytes as they came. An event that is not whole yet is held back."""
+        if self._splitter is not None:
+            return self._events(self._splitter, data)
+        room = self._policy.max_stream_bytes - self.tail
+        return self._take(data[:room], 0, self._cap("max_stream_bytes") if len(data) > room else None)
+
+    def _events(self, splitter: Splitter, data: bytes) -> Portion:
+        cap, room = self._policy.max_event_bytes, self._policy.max_stream_bytes - self.tail
+        blocks, events, size, capped = splitter.feed(data), 0, 0, ""
+        for index, block in enumerate(blocks):
+            size += len(block)
+            if len(block) > cap or size > room:
+                capped = "max_event_bytes" if len(block) > cap else "max_stream_bytes"
+                del blocks[index:]
+                break
+            mark = self._scanner.scan(block)
+            events += mark is not Mark.BLANK
+            if self.ended is None and mark in (Mark.END, Mark.ERROR):
+                self.ended = self._end(mark, first=self.events + events == 1)
+        if not capped and splitter.held > cap:
+            capped = "max_event_bytes"
+        return self._take(b"".join(blocks), events, self._cap(capped) if capped else None)
+
+    def _end(self, mark: Mark, *, first: bool) -> Ending:
+        """An error before anything else was not billed, so it releases the key."""
+        if mark is Mark.END:
+            return Ending.of("end_seen", where=self._where)
+        ending, said = Ending.of("error_event", where=self._where), self._scanner.error
+        return replace(ending, message=f"{ending.message}: {said}" if said else ending.message, released=first)
+
+    def finish(self, cut: Ending | None, *, framed: bool = False) -> tuple[Portion, Ending]:
+        """The body ended: cut as `cut` says, or by itself. Returns the last portion, and the ending it makes.
+
+        What is held and no whole event belongs to the payload only if the answer is complete, or if it is the
+        provider's own error, which some send as plain JSON.
+        """
+        rest = self._splitter.rest() if self._splitter else b""
+        ending, events = self.ended, 0
+        if ending is None and rest:
+            mark = self._scanner.scan(rest)
+            events = int(mark is not Mark.BLANK)
+            if mark is Mark.ERROR or (mark is Mark.END and cut is None and framed):
+                ending = self._end(mark, first=self.events + events == 1)
+        if ending is None:
+            ending = cut or self._by_itself(framed)
+        whole = ending.completed or ending.detail == "error_event"
+        portion = self._take(rest, events) if rest and whole and self._fits(rest) else Portion(b"", 0)
+        return portion, ending if whole else ending.after(self.tail, self.events)
+
+    def _by_itself(self, framed: bool) -> Ending:
+        if not framed:
+            return Ending.of("unframed_end", where=self._where)
+        if not self._scanner.ends_at_framed_end():
+            return Ending.of("no_terminal_event" if self.begun else "no_first_byte", where=self._where)
+        return Ending.of("framed_end", where=self._where)
+
+    def _take(self, data: bytes, events: int, capped: Ending | None = None) -> Portion:
+        self.tail += len(data)
+        self.events += events
+        return Portion(data, events, capped)
+
+    def _fits(self, data: bytes) -> bool:
+        return self.tail + len(data) <= self._policy.max_stream_bytes
+
+    def _cap(self, name: str) -> Ending:
+        return Ending.of(name, limit=getattr(self._policy, name))

@@ -1,0 +1,154 @@
+"""What an answer's bytes mean, decided without I/O."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resumestream.dialects import DIALECTS, named
+from resumestream.endings import DETAILS, Ending
+from resumestream.lifecycle import ENDINGS
+from resumestream.policy import Policy
+from resumestream.reading import Reading
+from resumestream.upstream.connection import LOST
+
+CUT = Ending.of("connection_closed", where="the provider")
+CHAT = (
+    b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+    b": comment\n\n"
+    b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    b"data: [DONE]\n\n"
+)
+ENDS = [index + 2 for index in range(len(CHAT)) if CHAT.startswith(b"\n\n", index)]
+
+
+def reading(dialect: str = "openai-chat", *, sse: bool = True, policy: Policy | None = None) -> Reading:
+    return Reading(named(dialect).scanner(), sse=sse, policy=policy or Policy(), where="the provider")
+
+
+def read(
+    body: bytes, sizes: list[int], *, cut: Ending | None = None, framed: bool = True
+) -> tuple[bytes, Reading, Ending]:
+    """The payload and ending of a body that comes in pieces."""
+    one, out, at = reading(), b"", 0
+    for size in [*sizes, len(body)]:
+        if piece := body[at : at + size]:
+            out += one.feed(piece).data
+        at += size
+    portion, ending = one.finish(cut, framed=framed)
+    return out + portion.data, one, ending
+
+
+@given(st.lists(st.integers(1, 40)))
+def test_a_whole_answer_is_its_own_payload(sizes: list[int]) -> None:
+    """Byte for byte, however it is cut, and completed with all its events."""
+    payload, one, ending = read(CHAT, sizes)
+    assert payload == CHAT
+    assert (ending.detail, ending.completed, one.events, one.tail) == ("end_seen", True, 3, len(CHAT))
+
+
+@pytest.mark.parametrize("at", range(len(CHAT) + 1))
+def test_a_cut_after_every_byte(at: int) -> None:
+    """Whole events before the cut are kept; completed only once the terminal event is whole."""
+    payload, _, ending = read(CHAT[:at], [7] * 40, cut=CUT)
+    assert payload == CHAT[: max([0, *(end for end in ENDS if end <= at)])]
+    assert ending.completed is (at == len(CHAT))
+    assert ending.detail == ("end_seen" if ending.completed else "connection_closed")
+
+
+@pytest.mark.parametrize("at", range(len(CHAT) + 1))
+def test_a_clean_end_after_every_byte(at: int) -> None:
+    """Without the terminal event it is a cut, unless every choice had its finish_reason."""
+    payload, _, ending = read(CHAT[:at], [], framed=True)
+    done = CHAT.index(b'"stop"}]}') + len(b'"stop"}]}')
+    assert ending.completed is (at >= done)
+    assert ending.detail in {"end_seen", "framed_end"} if at >= done else {"no_terminal_event", "no_first_byte"}
+    assert payload == (CHAT[:at] if ending.completed else CHAT[: max([0, *(end for end in ENDS if end <= at)])])
+
+
+def test_an_end_without_a_frame_is_a_cut() -> None:
+    """Nothing tells a connection that was cut from one that was closed, unless the dialect does."""
+    body = CHAT[: ENDS[2]]
+    assert read(body, [], framed=False)[2].detail == "unframed_end"
+    assert read(CHAT, [], framed=False)[2].completed
+    plain = reading("unknown", sse=False)
+    plain.feed(b"half of a JSON bo")
+    assert plain.finish(None, framed=False)[1].detail == "unframed_end"
+
+
+def test_what_follows_the_end_is_payload_and_changes_nothing() -> None:
+    """A completed stream is what the provider sent, to the last byte, whole event or not."""
+    payload, _, ending = read(CHAT + b'data: {"error":"late"}\n\ndata: hal', [], cut=CUT)
+    assert payload == CHAT + b'data: {"error":"late"}\n\ndata: hal'
+    assert ending.completed
+
+
+@pytest.mark.parametrize(("before", "released"), [(b"", True), (b": comment\n\n", True), (CHAT[: ENDS[0]], False)])
+def test_an_error_event_releases_the_key_only_as_the_first(before: bytes, released: bool) -> None:
+    """Comments are no events."""
+    _, _, ending = read(before + b'data: {"error":{"message":"overloaded"}}\n\n', [])
+    assert (ending.detail, ending.released) == ("error_event", released)
+    assert "overloaded" in ending.message
+
+
+def test_an_error_without_its_blank_line_is_kept() -> None:
+    """The provider's own error is payload even where it is no whole event."""
+    for framed, cut in ((True, None), (False, CUT)):
+        payload, one, ending = read(b'data: {"error":{"message":"overloaded"}}\n', [], cut=cut, framed=framed)
+        assert payload.endswith(b"}\n")
+        assert (ending.detail, one.events) == ("error_event", 1)
+
+
+@pytest.mark.parametrize("room", range(len(CHAT) + 1))
+def test_the_cap_on_bytes_keeps_whole_events(room: int) -> None:
+    """The stream ends at the last event that fits; a body that fits is not capped."""
+    policy = Policy(max_stream_bytes=max(1, room))
+    one = reading(policy=policy)
+    portion = one.feed(CHAT)
+    kept = max([0, *(end for end in ENDS if end <= room)])
+    assert portion.data == CHAT[:kept]
+    assert (portion.capped is None) is (room == len(CHAT))
+    if portion.capped:
+        assert one.finish(portion.capped)[1].detail == ("max_stream_bytes" if kept < len(CHAT) else "end_seen")
+
+
+def test_the_cap_on_bytes_without_events() -> None:
+    """Every byte that fits is kept."""
+    one = reading("unknown", sse=False, policy=Policy(max_stream_bytes=5))
+    assert one.feed(b"abc").capped is None
+    portion = one.feed(b"defg")
+    assert portion.data == b"de"
+    assert portion.capped is not None
+    assert one.finish(portion.capped)[1].message.endswith("after 5 bytes; all of them kept")
+
+
+@pytest.mark.parametrize("sizes", [[1] * 60, [60], [30, 30]])
+def test_the_cap_on_one_event(sizes: list[int]) -> None:
+    """An event above it is never logged, whether it comes in one piece or in many."""
+    body, one, out, capped, at = (
+        b"data: 1\n\ndata: " + b"x" * 45,
+        reading(policy=Policy(max_event_bytes=20)),
+        b"",
+        None,
+        0,
+    )
+    for size in sizes:
+        portion = one.feed(body[at : at + size])
+        out, capped, at = out + portion.data, capped or portion.capped, at + size
+    assert out == b"data: 1\n\n"
+    assert capped is not None
+    assert capped.detail == "max_event_bytes"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_empty_event_stream_is_a_cut(dialect: str) -> None:
+    """A 2xx without a byte is no answer, whatever the frame says; unless no dialect knows better."""
+    _, ending = reading(dialect).finish(None, framed=True)
+    assert ending.detail == ("framed_end" if dialect == "unknown" else "no_first_byte")
+
+
+def test_every_detail_has_an_outcome_and_every_loss_a_detail() -> None:
+    """The tables fit together."""
+    assert {moved for moved, _ in DETAILS.values()} == ENDINGS.keys()
+    assert LOST.keys() <= DETAILS.keys()
