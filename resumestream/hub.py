@@ -47,8 +47,10 @@ ID_BYTES = 18
 
 
 def mint() -> StreamId:
-    """A new stream id, URL-safe."""
-    return StreamId(secrets.token_urlsafe(ID_BYTES))
+    """A new stream id, URL-safe, and never like an option on a command line."""
+    while (text := secrets.token_urlsafe(ID_BYTES)).startswith("-"):
+        pass
+    return StreamId(text)
 
 
 Decide = Callable[[Binding | None, StreamInfo | None], Start | Attach]
@@ -223,7 +225,7 @@ class Hub:
         info, now = await self.store.stat(stream), self.store.now()
         if not info.gone and now >= info.expires_at:
             if self._reads[stream]:  # an expiry never cuts a read that was open before it
-                return replace(info, gone=Gone.EXPIRED, gone_at=info.expires_at)
+                return info.as_of(now)
             info = await self.store.purge(stream, Gone.EXPIRED)
         if now >= info.forgets_at:
             await self.store.forget(stream)
@@ -296,12 +298,7 @@ class Hub:
         found = await self.store.find(query)
         now = self.store.now()
         fresh = [live.info if (live := self._live.get(info.id)) else info for info in found]
-        return [
-            replace(info, gone=Gone.EXPIRED, gone_at=info.expires_at)
-            if not info.gone and now >= info.expires_at
-            else info
-            for info in fresh
-        ]
+        return [info.as_of(now) for info in fresh]
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -343,7 +340,8 @@ class Hub:
 
     async def _until_idle(self) -> None:
         while self._live:
-            self._idle = anyio.Event()
+            if self._idle.is_set():
+                self._idle = anyio.Event()
             await self._idle.wait()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NewType
 
@@ -159,6 +159,12 @@ class StreamInfo:
     def expires_at(self) -> float:
         """When the payload may go; infinity while live: a live stream never expires."""
         return self.seal.sealed_at + self.new.retain_s if self.seal else math.inf
+
+    def as_of(self, now: float) -> StreamInfo:
+        """The record as it looks at `now`: expired also where nobody has dropped the payload yet."""
+        if self.gone or now < self.expires_at:
+            return self
+        return replace(self, gone=Gone.EXPIRED, gone_at=self.expires_at)
 
     @property
     def forgets_at(self) -> float:

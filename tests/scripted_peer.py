@@ -24,33 +24,33 @@ class Peer:
         self.buffer = b""
 
     def read_head(self) -> bytes:
-        """Through the empty line; b"" if the caller hung up."""
+        """Through the empty line."""
         while b"\r\n\r\n" not in self.buffer:
-            data = self.sock.recv(65536)
-            if not data:
-                return b""
-            self.buffer += data
-        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-        return head + b"\r\n\r\n"
+            self._read_more()
+        head, end, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        return head + end
 
     def read_request(self) -> bytes:
         """One request, head and body as they came."""
         head = self.read_head()
-        length = re.search(rb"content-length: (\d+)", head)
-        if length:
-            return head + self.read_exactly(int(length[1]))
-        if b"transfer-encoding: chunked" in head:
+        if length := re.search(rb"content-length: (\d+)", head):
+            size = int(length[1])
+            while len(self.buffer) < size:
+                self._read_more()
+        elif b"transfer-encoding: chunked" in head:
             while not self.buffer.endswith(b"0\r\n\r\n"):
-                self.buffer += self.sock.recv(65536)
-            body, self.buffer = self.buffer, b""
-            return head + body
-        return head
-
-    def read_exactly(self, size: int) -> bytes:
-        while len(self.buffer) < size:
-            self.buffer += self.sock.recv(65536)
+                self._read_more()
+            size = len(self.buffer)
+        else:
+            size = 0
         body, self.buffer = self.buffer[:size], self.buffer[size:]
-        return body
+        return head + body
+
+    def _read_more(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            raise ConnectionResetError("the caller hung up")
+        self.buffer += data
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -62,7 +62,7 @@ class Peer:
 
     def wait_for_hang_up(self) -> None:
         """Read and drop until the caller closed, either way."""
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
+        with contextlib.suppress(ssl.SSLError):
             while self.sock.recv(65536):
                 pass
 
@@ -89,10 +89,7 @@ def answering(*answers: bytes) -> Script:
 
     def script(peer: Peer, server: Server) -> None:
         for answer in answers:
-            request = peer.read_request()
-            if not request:
-                return
-            server.said.put(request)
+            server.said.put(peer.read_request())
             peer.send(answer)
         peer.wait_for_hang_up()
 
@@ -127,7 +124,8 @@ def _listening(script: Script, tls: ssl.SSLContext | None) -> Iterator[Server]:
                 except (OSError, ssl.SSLError):
                     return  # the caller refused the certificate
                 stack.callback(sock.close)
-            script(Peer(sock), server)
+            with contextlib.suppress(ConnectionError):  # a caller who leaves ends the script
+                script(Peer(sock), server)
 
     def accept() -> None:
         while True:

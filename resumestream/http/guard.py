@@ -4,7 +4,7 @@ A stream that was cut short must reach its reader as a broken body. An app break
 body message; but every `BaseHTTPMiddleware` sends that message itself as soon as the app has returned. So the guard
 lies outermost, and withholds the final message of an answer that was marked as cut. Returning without it makes
 uvicorn, hypercorn and granian close that one HTTP/1.1 connection in mid-body; raising would do the same and log a
-traceback.
+traceback. On HTTP/2 granian resets the stream, but hypercorn leaves it open, never ended: serve HTTP/1.1 there.
 """
 
 from __future__ import annotations

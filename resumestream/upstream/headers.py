@@ -43,6 +43,11 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     "x-rewrite-url",
     "true-client-ip",
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-ipcountry",
+    "cf-ray",
+    "cf-visitor",
+    "cdn-loop",
     "fly-client-ip",
     # ours
     "idempotency-key",

@@ -125,6 +125,9 @@ SDKS = {
     ),
 }
 
+UNCLOSED_BY_SDKS = "ignore:Async generator '(openai|anthropic|httpx2|httpcore2):ResourceWarning"
+"""They leave their generators to the garbage collector, which trio warns about."""
+
 CALLERS = [f"{name}/{loop}" for name, sdk in SDKS.items() for loop in sdk.loops]
 """Every SDK on everything it runs on."""
 

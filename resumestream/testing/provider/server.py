@@ -226,7 +226,7 @@ class Connection:
 
     async def _reset(self) -> None:
         """RST, after every byte written: without the wait SO_LINGER 0 throws away what a slow reader made us queue."""
-        if False and sys.platform == "linux":
+        if sys.platform == "linux":
             import fcntl
             import termios
 
