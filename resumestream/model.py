@@ -60,6 +60,9 @@ class Head:
 
     @property
     def is_sse(self) -> bool:
+        """Whether the payload can be read as events: one that came compressed is kept as it is, and is only bytes."""
+        if self.get("content-encoding") not in (None, "identity"):
+            return False
         return self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
     @property

@@ -1,19 +1,36 @@
-"""A provider on a raw socket that does exactly what its script says, each connection in a thread of its own."""
+"""A provider on a raw socket that does exactly what its script says, each connection in a thread of its own; and the
+way to call it."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import re
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
-from resumestream.upstream import Pool
+import anyio
+import anyio.to_thread
+import pytest
+
+from resumestream.errors import UpstreamLost
+from resumestream.ports import Answer, Source
+from resumestream.upstream import Call, Pool, Upstream
 
 DEADLINE_S = 10
+
+HEAD = b"HTTP/1.1 200 OK\r\nX-Request-Id: r1\r\n"
+BODY = b"ab\r\ncdefg"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nab\r\nc\r\n4\r\ndefg\r\n0\r\n\r\n"
+SIZED = HEAD + b"Content-Length: 9\r\n\r\n" + BODY
+UNFRAMED = HEAD + b"\r\n" + BODY
+BIG = bytes(8 * 1024 * 1024)
+"""More than the socket buffers of both ends hold."""
 
 
 class Peer:
@@ -76,6 +93,11 @@ class Server:
         self.said: queue.Queue[object] = queue.Queue()
         self.go = threading.Semaphore(0)
         self.pool = Pool()
+        self.ended = threading.Semaphore(0)
+
+    async def hung_up(self) -> None:
+        """Until one more connection is closed, at this end at least."""
+        assert await anyio.to_thread.run_sync(self.ended.acquire, True, DEADLINE_S)
 
     def url(self, scheme: str = "http", host: str = "127.0.0.1") -> str:
         return f"{scheme}://{host}:{self.port}"
@@ -117,6 +139,7 @@ def _listening(script: Script, tls: ssl.SSLContext | None) -> Iterator[Server]:
         sock.settimeout(DEADLINE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.ExitStack() as stack:
+            stack.callback(server.ended.release)
             stack.callback(sock.close)
             if tls is not None:
                 try:
@@ -149,3 +172,65 @@ def _listening(script: Script, tls: ssl.SSLContext | None) -> Iterator[Server]:
         for thread in threads:
             thread.join(DEADLINE_S)
             assert not thread.is_alive(), "a script still runs: the caller never closed its connection"
+
+
+# --- the caller -------------------------------------------------------------------------------------------------
+
+
+def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """No await without a deadline."""
+
+    @functools.wraps(test)
+    async def bounded(*args: object, **kwargs: object) -> None:
+        with anyio.fail_after(20):
+            await test(*args, **kwargs)
+
+    return bounded
+
+
+def call(server: Server, method: str = "POST", *, upstream: Upstream | None = None, **rest: Any) -> Source:
+    """A call to that server, of no special kind where nothing is given."""
+    given = {"target": b"/v1/x", "headers": [], "body": b"{}"} | rest
+    return Call("openai", upstream or Upstream(server.url()), server.pool, method, **given)
+
+
+async def whole(answer: Answer) -> bytes:
+    """The body to its proper end."""
+    body, end = await drained(answer)
+    assert isinstance(end, anyio.EndOfStream)
+    return body
+
+
+async def lost(answer: Answer) -> tuple[bytes, str]:
+    """What came before the connection was lost, and how it was."""
+    body, end = await drained(answer)
+    assert isinstance(end, UpstreamLost)
+    return body, end.detail
+
+
+async def drained(answer: Answer) -> tuple[bytes, Exception]:
+    """The body and its end, which is the same however often one asks."""
+    pieces: list[bytes] = []
+    try:
+        while True:
+            pieces.append(await answer.receive())
+    except (anyio.EndOfStream, UpstreamLost) as error:
+        end = error
+    assert all(pieces)
+    with pytest.raises(type(end), match=re.escape(str(end))):
+        await answer.receive()
+    await answer.aclose()
+    return b"".join(pieces), end
+
+
+async def opened(source: Source) -> Answer | UpstreamLost:
+    """The answer, or how it was lost before its head."""
+    try:
+        return await source.open()
+    except UpstreamLost as error:
+        return error
+
+
+async def said(server: Server) -> Any:
+    """What a script reports next."""
+    return await anyio.to_thread.run_sync(lambda: server.said.get(timeout=10))

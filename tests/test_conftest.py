@@ -56,13 +56,14 @@ def test_known(): assert False
     [
         "def test_blocks(): time.sleep(1000)",
         "@pytest.mark.anyio\nasync def test_waits(): await anyio.sleep_forever()",
+        "def test_leaves_a_thread(): threading.Thread(target=threading.Event().wait).start()",
         "def test_is_deaf():\n while True:\n  try: time.sleep(1000)\n  except BaseException: pass",
     ],
-    ids=["blocks", "waits", "is deaf"],
+    ids=["blocks", "waits", "leaves a thread", "is deaf"],
 )
 def test_no_test_hangs(body: str, tmp_path: Path) -> None:
     """Whatever a test waits in, even if it swallows the first deadline, the run ends and is red."""
-    source = f"import anyio, time\n{body}\n"
+    source = f"import anyio, threading, time\n{body}\n"
     done = run_pytest(tmp_path, source, "--timeout=0.3", "-o", "faulthandler_timeout=2")
     assert done.returncode != 0
     assert "Timeout (" in done.stdout + done.stderr

@@ -6,16 +6,20 @@ import random
 from pathlib import Path
 
 import pytest
-from .clients import agent
-from .clients.process import Caller
-from .clients.sdks import CALLERS, UNCLOSED_BY_SDKS, ask, sdk_of
-from .clients.served import served
 
 from resumestream.testing.provider import Script
 from resumestream.testing.running import ServerName
 
+from .clients import agent
+from .clients.process import Caller
+from .clients.sdks import CALLERS, SDK_WARNINGS, ask, sdk_of
+from .clients.served import served
+
+pytestmark = pytest.mark.filterwarnings(*SDK_WARNINGS)
+
 TOKENS = 12
 WHOLE = Script(tokens=TOKENS).text
+SERVERS: list[ServerName] = ["uvicorn", "hypercorn-trio"]
 
 
 def upto(tokens: int) -> str:
@@ -55,7 +59,6 @@ def test_a_caller_killed_at_any_event_resumes_in_a_new_process(
         assert (call.finished, call.disconnected, call.tokens_billed) == (True, False, TOKENS)
 
 
-@pytest.mark.filterwarnings(UNCLOSED_BY_SDKS)
 @pytest.mark.parametrize("caller", CALLERS)
 def test_the_gateway_changes_nothing_that_an_undisturbed_caller_sees(caller: str) -> None:
     """Event for event, the SDK reads through the gateway what it reads from the provider itself."""
@@ -69,19 +72,19 @@ def test_the_gateway_changes_nothing_that_an_undisturbed_caller_sees(caller: str
         assert "".join(through) == WHOLE
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_an_agent_killed_in_its_second_model_call_pays_for_two_in_all(loop: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_agent_killed_in_its_second_model_call_pays_for_two_in_all(server: ServerName, tmp_path: Path) -> None:
     """With a scope, a restarted agent repeats its steps and attaches to each of them."""
-    at = random.Random(f"agent {loop}").randint(1, TOKENS - 1)
-    with served(f"sqlite:///{tmp_path}/streams.db") as gateway:
+    at = random.Random(f"agent {server}").randint(1, TOKENS - 1)
+    with served(f"sqlite:///{tmp_path}/streams.db", server=server) as gateway:
         provider, headers = gateway.provider, {"Stream-Scope": "turn-1"}
         provider.script(Script(tokens=3, tool=agent.TOOL), Script(tokens=TOKENS, hold_at=1 + at))
         first_step = f"{upto(3)}[tool]"
 
-        with Caller(agent.run, loop, gateway.url, headers) as killed:
+        with Caller(agent.run, gateway.url, headers) as killed:
             killed.reads(first_step + upto(at))
             killed.kill()
-        with Caller(agent.run, loop, gateway.url, headers) as restarted:
+        with Caller(agent.run, gateway.url, headers) as restarted:
             restarted.reads(first_step + upto(at))
             provider.release()
             assert restarted.ends() == f"{first_step}{WHOLE}[result]{WHOLE}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -107,7 +108,7 @@ def test_events_carry_the_offset_behind_them(client: Client, done: tuple[str, by
     boundaries = ends(payload)
     expected = [
         payload[start : end - 1] + f"id: {end:016}\n\n".encode()
-        for start, end in zip(boundaries, boundaries[1:], strict=False)
+        for start, end in itertools.pairwise(boundaries)
     ]
     assert client.get(f"/streams/{stream}?live=events").body == b"".join(expected)
     for index, at in enumerate(boundaries[:-1]):
@@ -202,7 +203,7 @@ def test_head_and_info_tell_the_record(client: Client, done: tuple[str, bytes]) 
     assert head["stream-upstream-status"] == "200"
     assert "stream-expires-at" in head
     info = client.get(f"/streams/{stream}/info").json
-    assert list(info)[0] == "summary"
+    assert next(iter(info)) == "summary"
     assert info["summary"].startswith("completed: 127.0.0.1:")
     assert (info["bytes"], info["events"], info["state"]) == (len(payload), TOKENS + 3, "sealed")
     assert [attempt["status"] for attempt in info["attempts"]] == [200]
@@ -293,8 +294,8 @@ def test_foreign_and_unknown_look_alike(client: Client, done: tuple[str, bytes],
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("POST", "/streams", 405), ("PUT", "/streams/x", 405), ("GET", "/streams/x/cancel", 405), ("GET", "/streams/x/y", 404),
-     ("GET", "/ds", 404), ("GET", "/", 404), ("GET", "/metrics", 404)],
+    [("POST", "/streams", 405), ("PUT", "/streams/x", 405), ("GET", "/streams/x/cancel", 405),
+     ("GET", "/streams/x/y", 404), ("GET", "/ds", 404), ("GET", "/", 404), ("GET", "/metrics", 404)],
 )  # fmt: skip
 def test_paths_that_are_none(client: Client, method: str, path: str, status: int) -> None:
     """A problem, not a stack trace."""

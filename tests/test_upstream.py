@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
-import re
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -14,75 +12,29 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from resumestream.errors import InvalidHeader, UpstreamLost, UpstreamUnreachable
-from resumestream.ports import Answer, Source
+from resumestream.ports import Source
 from resumestream.upstream import Call, Pool, Upstream
 
-from .scripted_peer import Peer, Server, answering, serving
+from .scripted_peer import (
+    BIG,
+    BODY,
+    CHUNKED,
+    HEAD,
+    SIZED,
+    UNFRAMED,
+    Peer,
+    Server,
+    answering,
+    call,
+    in_time,
+    lost,
+    opened,
+    said,
+    serving,
+    whole,
+)
 
 pytestmark = pytest.mark.anyio
-
-HEAD = b"HTTP/1.1 200 OK\r\nX-Request-Id: r1\r\n"
-BODY = b"ab\r\ncdefg"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nab\r\nc\r\n4\r\ndefg\r\n0\r\n\r\n"
-SIZED = HEAD + b"Content-Length: 9\r\n\r\n" + BODY
-UNFRAMED = HEAD + b"\r\n" + BODY
-BIG = bytes(8 * 1024 * 1024)
-"""More than the socket buffers of both ends hold."""
-
-
-def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    @functools.wraps(test)
-    async def bounded(*args: object, **kwargs: object) -> None:
-        with anyio.fail_after(20):
-            await test(*args, **kwargs)
-
-    return bounded
-
-
-def call(server: Server, method: str = "POST", **rest: object) -> Source:
-    given = {"target": b"/v1/x", "headers": [], "body": b"{}"} | rest
-    return Call("openai", Upstream(server.url()), server.pool, method, **given)  # type: ignore[arg-type]
-
-
-async def whole(answer: Answer) -> bytes:
-    """The body to its proper end."""
-    body, end = await drained(answer)
-    assert isinstance(end, anyio.EndOfStream)
-    return body
-
-
-async def lost(answer: Answer) -> tuple[bytes, str]:
-    """What came before the connection was lost, and how it was."""
-    body, end = await drained(answer)
-    assert isinstance(end, UpstreamLost)
-    return body, end.detail
-
-
-async def drained(answer: Answer) -> tuple[bytes, Exception]:
-    """The body and its end, which is the same however often one asks."""
-    pieces: list[bytes] = []
-    try:
-        while True:
-            pieces.append(await answer.receive())
-    except (anyio.EndOfStream, UpstreamLost) as error:
-        end = error
-    assert all(pieces)
-    with pytest.raises(type(end), match=re.escape(str(end))):
-        await answer.receive()
-    await answer.aclose()
-    return b"".join(pieces), end
-
-
-async def opened(source: Source) -> Answer | UpstreamLost:
-    try:
-        return await source.open()
-    except UpstreamLost as error:
-        return error
-
-
-async def said(server: Server) -> object:
-    return await anyio.to_thread.run_sync(lambda: server.said.get(timeout=10))
-
 
 # --- what is sent -----------------------------------------------------------------------------------------------
 
@@ -533,8 +485,11 @@ async def test_cancelling_closes_the_connection(stage: str) -> None:
         peer.wait_for_hang_up()
         gone.set()
 
+    head = anyio.Event()
+
     async def make(source: Source) -> None:
         answer = await source.open()
+        head.set()
         try:
             while True:
                 await answer.receive()
@@ -545,6 +500,8 @@ async def test_cancelling_closes_the_connection(stage: str) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(make, call(server, body=BIG if stage == "in the upload" else b"{}"))
             await said(server)
+            if stage == "in the body":
+                await head.wait()
             group.cancel_scope.cancel()
         server.go.release()
         assert await anyio.to_thread.run_sync(gone.wait, 10)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable
-
 import anyio
 import anyio.to_thread
 import pytest
@@ -12,7 +9,177 @@ import pytest
 from resumestream.errors import UpstreamLost
 from resumestream.upstream import pool as pool_module
 
-from .scripted_peer import Peer, Script, Server, answering, serving
-from .test_upstream import BODY, CHUNKED, SIZED, UNFRAMED, call, in_time, lost, said, whole
+from .scripted_peer import (
+    BODY,
+    CHUNKED,
+    HEAD,
+    SIZED,
+    UNFRAMED,
+    Peer,
+    Server,
+    answering,
+    call,
+    in_time,
+    said,
+    serving,
+    whole,
+)
 
 pytestmark = pytest.mark.anyio
+
+
+@in_time
+async def test_calls_in_a_row_share_a_connection() -> None:
+    """Chunked or sized, once each answer ended as framed."""
+    async with serving(answering(CHUNKED, SIZED, CHUNKED)) as server:
+        for _ in range(3):
+            assert await whole(await call(server).open()) == BODY
+    assert server.connections == 1
+
+
+@in_time
+async def test_calls_at_once_have_their_own_connections() -> None:
+    """None waits for another, and no answer gets to another's caller."""
+
+    def script(peer: Peer, server: Server) -> None:
+        while True:
+            body = peer.read_request().partition(b"\r\n\r\n")[2]
+            server.said.put("read")
+            server.go.acquire()
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async def echo(server: Server, text: bytes) -> None:
+        assert await whole(await call(server, body=text).open()) == text
+
+    async with serving(script) as server:
+        for _ in range(2):
+            async with anyio.create_task_group() as group:
+                for number in range(20):
+                    group.start_soon(echo, server, b"call %d" % number)
+                for _ in range(20):
+                    await said(server)
+                server.go.release(20)
+        assert server.connections == 20
+
+
+ONCE = {
+    "closed by its header": HEAD + b"Connection: close\r\nContent-Length: 9\r\n\r\n" + BODY,
+    "HTTP/1.0": SIZED.replace(b"1.1", b"1.0"),
+    "two framings": CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\n\r\n", 1),
+    "more than its answer": SIZED + SIZED,
+}
+
+
+@pytest.mark.parametrize("answer", ONCE.values(), ids=ONCE.keys())
+@in_time
+async def test_a_doubtful_connection_is_used_once(answer: bytes) -> None:
+    """What it would say next may not be the answer to what is asked next."""
+    async with serving(answering(answer, answer)) as server:
+        for _ in range(2):
+            assert await whole(await call(server).open()) == BODY
+    assert server.connections == 2
+
+
+@in_time
+async def test_an_unframed_answer_uses_its_connection_up() -> None:
+    """Its end was the end of the connection."""
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_request()
+        peer.send(UNFRAMED)
+
+    async with serving(script) as server:
+        for _ in range(2):
+            assert await whole(await call(server).open()) == BODY
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("stale", ["closed", "reset", "spoke unasked"])
+@in_time
+async def test_a_stale_connection_gets_no_call(stale: str) -> None:
+    """An idle connection that the upstream closed, or spoke on, is let go before the request is sent."""
+
+    def script(peer: Peer, server: Server) -> None:
+        server.said.put(peer.read_request())
+        peer.send(SIZED)
+        if server.connections == 1:
+            server.go.acquire()
+            if stale == "reset":
+                peer.reset()
+            elif stale == "spoke unasked":
+                peer.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+            server.said.put("stale")
+        if stale == "spoke unasked":
+            peer.wait_for_hang_up()
+
+    async with serving(script) as server:
+        assert await whole(await call(server).open()) == BODY
+        await said(server)
+        server.go.release()
+        assert await said(server) == "stale"
+        if stale == "closed":
+            await server.hung_up()
+        assert await whole(await call(server).open()) == BODY
+        assert server.connections == 2
+
+
+@in_time
+async def test_a_call_on_a_connection_that_dies_is_not_repeated() -> None:
+    """The request was sent, so it may have been billed: the caller hears so, and the upstream hears nothing more."""
+
+    def script(peer: Peer, server: Server) -> None:
+        server.said.put(peer.read_request())
+        peer.send(SIZED)
+        server.said.put(peer.read_request())
+
+    async with serving(script) as server:
+        assert await whole(await call(server).open()) == BODY
+        with pytest.raises(UpstreamLost) as error:
+            await call(server).open()
+        assert error.value.detail == "no_answer"
+        assert server.connections == 1
+        assert server.said.qsize() == 2
+
+
+@in_time
+async def test_an_idle_connection_is_given_up_before_the_upstream_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `IDLE_S` it is closed at the next use of the pool, whatever that is for."""
+    async with serving(answering(SIZED, SIZED)) as server, serving(answering(SIZED)) as other:
+        other.pool = server.pool
+        assert await whole(await call(server).open()) == BODY
+        monkeypatch.setattr(pool_module, "IDLE_S", 0)
+        assert await whole(await call(other).open()) == BODY
+        await server.hung_up()
+        assert await whole(await call(server).open()) == BODY
+        assert server.connections == 2
+
+
+@in_time
+async def test_only_so_many_are_kept_and_the_latest_is_used_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is above the limit is closed; the one that was idle for the shortest time is the likeliest alive."""
+    monkeypatch.setattr(pool_module, "IDLE_PER_ORIGIN", 2)
+
+    def script(peer: Peer, server: Server) -> None:
+        number = b"%09d" % server.connections
+        while True:
+            peer.read_request()
+            peer.send(HEAD + b"Content-Length: 9\r\n\r\n" + number)
+
+    async with serving(script) as server:
+        held = [await call(server).open() for _ in range(3)]
+        assert [await whole(answer) for answer in held] == [b"%09d" % number for number in (1, 2, 3)]
+        await server.hung_up()
+        assert await whole(await call(server).open()) == b"%09d" % 2
+        assert server.connections == 3
+
+
+@in_time
+async def test_closing_the_pool_closes_what_is_idle() -> None:
+    """And nothing that is in use."""
+    async with serving(answering(CHUNKED, SIZED)) as server:
+        used = await call(server).open()
+        await whole(await call(server).open())
+        await server.pool.aclose()
+        await server.hung_up()
+        assert await whole(used) == BODY
+        assert server.connections == 2

@@ -115,7 +115,8 @@ def served(
     **more: Any,
 ) -> Iterator[Client]:
     """A Starlette app with resumestream installed at /llm, in front of the provider."""
-    streams = ResumeStream(store, upstreams={"openai": provider.url}, policy=policy or Policy(drain_s=0), **more)
+    more = {"upstreams": {"openai": provider.url}, "policy": policy or Policy(drain_s=0), **more}
+    streams = ResumeStream(store, **more)
     app = Starlette()
     streams.install(app, "/llm")
     with running(app, server=server) as base:

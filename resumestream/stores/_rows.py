@@ -10,11 +10,12 @@ from typing import Any
 from ..model import Attempt, Binding, Gone, Head, NewStream, Outcome, Query, Seal, State, StreamId, StreamInfo
 from . import _rules
 
-_COLUMNS = (
-    "id, principal, upstream, key, scope, worker, epoch, tail, events, "
-    "cancel_requested, sealed_at, gone, gone_at, record"
-)
+_OF_NEW = ("id", "principal", "upstream", "key", "scope", "worker")
+_OF_INFO = ("epoch", "tail", "events", "cancel_requested", "gone", "gone_at")
+_NAMES = (*_OF_NEW, *_OF_INFO, "sealed_at", "record")
+_COLUMNS = ", ".join(_NAMES)
 _FIXED = ("id", "principal", "upstream", "key", "scope")
+"""Columns that never change: to set them again would rewrite their indexes."""
 _STATES = {
     State.PENDING: "sealed_at IS NULL AND tail = 0",
     State.STREAMING: "sealed_at IS NULL AND tail > 0",
@@ -24,54 +25,30 @@ _STATES = {
 
 
 def _dump(info: StreamInfo) -> dict[str, Any]:
-    new = info.new
-    record = {
-        "created_at": new.created_at,
-        "retain_s": new.retain_s,
-        "tombstone_s": new.tombstone_s,
-        "fingerprint": new.fingerprint,
-        "labels": new.labels,
-        "on_disconnect": new.on_disconnect,
-        "dialect": new.dialect,
-        "previous": new.previous,
-        "head": info.head and asdict(info.head),
-        "attempts": [asdict(attempt) for attempt in info.attempts],
-        "seal": info.seal and asdict(info.seal),
-    }
-    return {
-        "id": new.id,
-        "principal": new.principal,
-        "upstream": new.upstream,
-        "key": new.key,
-        "scope": new.scope,
-        "worker": new.worker,
-        "epoch": info.epoch,
-        "tail": info.tail,
-        "events": info.events,
-        "cancel_requested": info.cancel_requested,
-        "sealed_at": info.seal and info.seal.sealed_at,
-        "gone": info.gone,
-        "gone_at": info.gone_at,
-        "record": json.dumps(record, separators=(",", ":")),
-    }
+    """What is searched for as columns, the rest as JSON: a field that the model gains is kept without a change here."""
+    rest = asdict(info)
+    new = rest["new"]
+    columns = {name: new.pop(name) for name in _OF_NEW} | {name: rest.pop(name) for name in _OF_INFO}
+    sealed_at = info.seal.sealed_at if info.seal else None
+    return {**columns, "sealed_at": sealed_at, "record": json.dumps(rest, separators=(",", ":"))}
 
 
 def _load(row: tuple[Any, ...]) -> StreamInfo:
-    (id_, principal, upstream, key, scope, worker, epoch, tail, events, cancel, _, gone, gone_at, text) = row
-    record = json.loads(text)
-    head, attempts, seal = record.pop("head"), record.pop("attempts"), record.pop("seal")
-    record["labels"] = tuple(record["labels"])
+    columns = dict(zip(_NAMES, row, strict=True))
+    record = json.loads(columns["record"])
+    new, head, seal = record["new"], record["head"], record["seal"]
+    new |= {name: columns[name] for name in _OF_NEW} | {"labels": tuple(new["labels"])}
     return StreamInfo(
-        new=NewStream(id=id_, principal=principal, upstream=upstream, worker=worker, key=key, scope=scope, **record),
-        epoch=epoch,
+        new=NewStream(**new),
+        epoch=columns["epoch"],
         head=head and Head(head["status"], tuple((name, value) for name, value in head["headers"])),
-        tail=tail,
-        events=events,
-        attempts=tuple(Attempt(**attempt) for attempt in attempts),
-        seal=seal and Seal(**{**seal, "outcome": Outcome(seal["outcome"])}),
-        cancel_requested=bool(cancel),
-        gone=gone and Gone(gone),
-        gone_at=gone_at,
+        tail=columns["tail"],
+        events=columns["events"],
+        attempts=tuple(Attempt(**attempt) for attempt in record["attempts"]),
+        seal=seal and Seal(**(seal | {"outcome": Outcome(seal["outcome"])})),
+        cancel_requested=bool(columns["cancel_requested"]),
+        gone=columns["gone"] and Gone(columns["gone"]),
+        gone_at=columns["gone_at"],
     )
 
 
@@ -158,3 +135,8 @@ def unbind(conn: sqlite3.Connection, key: str, stream: StreamId) -> None:
 def secrets(conn: sqlite3.Connection) -> tuple[bytes, ...]:
     """Newest first."""
     return tuple(value for (value,) in conn.execute("SELECT value FROM secret ORDER BY id DESC"))
+
+
+def touch(conn: sqlite3.Connection) -> None:
+    """Write a page without changing anything."""
+    conn.execute("UPDATE secret SET value = value")

@@ -45,6 +45,9 @@ class MemoryStore:
     async def __aexit__(self, *exc: object) -> None:
         pass
 
+    async def probe(self) -> None:
+        pass
+
     def now(self) -> float:
         return self._clock()
 

@@ -79,6 +79,9 @@ class SQLiteStore:
                 await self._quiet.wait()
             await anyio.to_thread.run_sync(self._close, writer, limiter=anyio.CapacityLimiter(1))
 
+    async def probe(self) -> None:
+        await self._write(lambda batch: _rows.touch(batch.conn))
+
     def now(self) -> float:
         return self._clock()
 

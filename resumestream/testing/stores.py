@@ -41,6 +41,7 @@ async def check_log_store(make: Make) -> None:
     for check in _CHECKS:
         with anyio.fail_after(CHECK_S):
             async with make() as store:
+                await store.probe()
                 await check(make, store)
     with anyio.fail_after(CHECK_S):
         await _closing_keeps_everything(make)
@@ -172,7 +173,8 @@ async def _the_first_seal_wins(make: Make, store: LogStore) -> None:
     asked = Seal(Outcome.TRUNCATED, "reset", "The connection was reset.", released=True, retry_at=before + 5)
     first = await store.seal(lease, asked)
     seal = first.seal
-    assert seal and before <= seal.sealed_at <= store.now(), "sealed_at is set from the store clock"
+    assert seal, "a sealed record has its seal"
+    assert before <= seal.sealed_at <= store.now(), "sealed_at is set from the store clock"
     _equal(replace(seal, sealed_at=0.0), asked, "a seal is kept as it was asked for")
     _equal((first.tail, first.state), (7, State.SEALED), "a seal makes the tail final")
     _equal(await store.seal(lease, _SEAL), first, "a second seal changes nothing and returns the first")
@@ -210,7 +212,8 @@ async def _a_purge_leaves_the_tombstone(make: Make, store: LogStore) -> None:
     before = store.now()
     tombstone = await store.purge(lease.stream, Gone.EVICTED)
     gone_at = tombstone.gone_at
-    assert gone_at is not None and before <= gone_at <= store.now(), "gone_at is set from the store clock"
+    assert gone_at, "a purged record has its time"
+    assert before <= gone_at <= store.now(), "gone_at is set from the store clock"
     _equal(tombstone, replace(sealed, gone=Gone.EVICTED, gone_at=gone_at), "a purge keeps the rest of the record")
     _equal(await store.purge(lease.stream, Gone.DELETED), tombstone, "the first reason for a purge stays")
     for at in (0, 7, 8):
@@ -360,7 +363,7 @@ async def _closing_keeps_everything(make: Make) -> None:
 async def _secrets_are_shared(make: Make, store: LogStore) -> None:
     async with make() as other:
         _equal(list(other.secrets), list(store.secrets), "every handle has the same secrets")
-    assert store.secrets and all(len(secret) == 32 for secret in store.secrets), "secrets have 32 bytes"
+    assert {len(secret) for secret in store.secrets} == {32}, "there are secrets, of 32 bytes each"
 
 
 _CHECKS: tuple[Callable[[Make, LogStore], Awaitable[None]], ...] = (

@@ -14,9 +14,12 @@ from .sdks import CREDENTIAL, MODEL, TIMEOUT_S, Headers, Say
 TOOL = {"name": "capital_of", "arguments": {"country": "Norway"}}
 
 
-def run(loop: str, url: str, headers: Headers, say: Say) -> None:
-    """Says each text delta, `[tool]` when it calls the tool, and `[result]` with the final answer behind it."""
-    anyio.run(_run, url, headers, say, backend=loop)
+def run(url: str, headers: Headers, say: Say) -> None:
+    """Says each text delta, `[tool]` when it calls the tool, and `[result]` with the final answer behind it.
+
+    On asyncio: `run_stream_events` runs on nothing else.
+    """
+    anyio.run(_run, url, headers, say, backend="asyncio")
 
 
 async def _run(url: str, headers: Headers, say: Say) -> None:

@@ -125,8 +125,11 @@ SDKS = {
     ),
 }
 
-UNCLOSED_BY_SDKS = "ignore:Async generator '(openai|anthropic|httpx2|httpcore2):ResourceWarning"
-"""They leave their generators to the garbage collector, which trio warns about."""
+SDK_WARNINGS = (
+    "ignore:Async generator '(openai|anthropic|httpx2|httpcore2):ResourceWarning",  # left to the garbage collector
+    "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",  # google-genai, where aiohttp is installed
+)
+"""What the SDKs themselves are warned about, as pytest filters."""
 
 CALLERS = [f"{name}/{loop}" for name, sdk in SDKS.items() for loop in sdk.loops]
 """Every SDK on everything it runs on."""
