@@ -232,10 +232,11 @@ class Hub:
             raise StreamNotFound(f"there is no stream {stream}", stream=stream)
         return info
 
-    def tail(self, stream: StreamId, at: int, *, until: int | None = None) -> Tail:
-        """Pages from `at` on, live to the end or to `until`. Check the bounds against `stat` first."""
+    def tail(self, stream: StreamId, at: int, *, until: int | None = None, known: StreamInfo | None = None) -> Tail:
+        """Pages from `at` on, live to the end or to `until`. Check the bounds against `stat` first; `known` is what
+        it said, and spares a sealed stream's tail asking again."""
         live = self._live.get(stream)
-        return Tail(self.store, stream, at, until=until, live=live, closing=lambda: self.draining)
+        return Tail(self.store, stream, at, until=until, known=known, live=live, closing=lambda: self.draining)
 
     async def answered(self, stream: StreamId) -> StreamInfo:
         """The record once the upstream's head is known or the stream has ended. Raises Draining, StreamNotFound."""

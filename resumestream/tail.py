@@ -31,13 +31,14 @@ class Tail:
         at: int,
         *,
         until: int | None = None,
+        known: StreamInfo | None = None,
         live: Live | None,
         closing: Callable[[], bool],
     ) -> None:
         self._store, self._stream, self._live, self._closing = store, stream, live, closing
         self._until = until
         self._ended = False
-        self._sealed: StreamInfo | None = None
+        self._sealed = known if known and known.sealed else None
         self.at = at
 
     async def receive(self) -> Page:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import sys
 from collections.abc import Generator
 
 import pytest
@@ -50,4 +49,4 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """A thread that some test left behind must not keep the run from ending."""
-    faulthandler.dump_traceback_later(float(config.getini("faulthandler_timeout")), exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(float(config.getini("faulthandler_timeout")), exit=True, file=2)

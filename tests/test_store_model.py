@@ -242,24 +242,32 @@ class StoreModel(RuleBasedStateMachine):
 
     @invariant()
     def records_agree(self) -> None:
-        """Every list and every record is as foretold."""
-        for principal in ("ann", "bob", None):
-            infos = self.call(self.store.find, Query(principal=principal, limit=1000))
-            expected = [s for s in reversed(self.oracles) if principal in (None, s.principal)]
+        """Every list, record and binding is as foretold."""
+        found, unsealed, asked, bindings = self.call(self.observe)
+        for principal, infos in found.items():
+            expected = [stream for stream in reversed(self.oracles) if principal in (None, stream.principal)]
             assert [info.id for info in infos] == [stream.id for stream in expected]
-        for info, stream in zip(infos, expected, strict=True):
+        for info, stream in zip(found[None], reversed(self.oracles), strict=True):
             assert info.state is stream.state
             assert (info.tail, info.epoch) == (len(stream.payload), stream.epoch)
             assert len(info.attempts) == stream.calls
             assert info.cancel_requested == stream.cancel_requested
         live = [stream for stream in self.oracles if stream.ending is None]
-        assert {info.id for info in self.call(self.store.unsealed)} == {stream.id for stream in live}
-        asked = {stream.id for stream in live if stream.cancel_requested}
-        assert set(self.call(self.store.cancel_requests)) == asked
-        for key in ("k1", "k2"):
-            binding, bound = self.call(self.store.binding, key), self.bound.get(key)
-            meant = binding and (binding.stream, binding.generation, binding.earlier)
-            assert meant == (bound and (bound[-1].id, len(bound), tuple(stream.id for stream in bound[:-1]))) or None
+        assert {info.id for info in unsealed} == {stream.id for stream in live}
+        assert set(asked) == {stream.id for stream in live if stream.cancel_requested}
+        for key, binding in bindings.items():
+            ids = tuple(stream.id for stream in self.bound.get(key, ()))
+            foretold = (ids[-1], len(ids), ids[:-1]) if ids else None
+            assert (binding and (binding.stream, binding.generation, binding.earlier)) == foretold
+
+    async def observe(self) -> tuple[dict[str | None, Any], Any, Any, dict[str, Any]]:
+        store = self.store
+        return (
+            {principal: await store.find(Query(principal=principal, limit=1000)) for principal in ("ann", "bob", None)},
+            await store.unsealed(),
+            await store.cancel_requests(),
+            {key: await store.binding(key) for key in ("k1", "k2")},
+        )
 
 
 def memory(folder: Path) -> Callable[[], LogStore]:

@@ -12,7 +12,7 @@ import anyio
 from ..errors import ResumeStreamError, UpstreamLost
 from ..upstream.call import HttpAnswer
 from .streams import Reading, Record, Wanted
-from .web import Parameters, Web, drained
+from .web import Parameters, Web, drained, head
 
 PAGE = 1000
 """Records a server lists at a time, at most."""
@@ -67,16 +67,16 @@ class Remote:
 
     async def _ask(self, method: str, path: str, query: Parameters = (), *, gone: bool = False) -> bytes:
         """`gone`: a 410 is an answer as well."""
-        head, body = await self._web.ask(method, path, query)
-        if head.ok or (gone and head.status == 410):
+        told, body = await self._web.ask(method, path, query)
+        if told.ok or (gone and told.status == 410):
             return body
-        raise _refusal(head.status, body)
+        raise _refusal(told.status, body)
 
 
 class _Reading:
     def __init__(self, remote: Remote, stream: str, answer: HttpAnswer) -> None:
         self._remote, self._stream, self._answer = remote, stream, answer
-        self._at = int(answer.head.get("stream-offset") or 0)
+        self._at = int(head(answer).get("stream-offset") or 0)
 
     async def receive(self) -> bytes:
         """A stream that did not end well ends in a cut body: whether that was its end, its record tells."""

@@ -42,7 +42,13 @@ class Web:
     async def ask(self, method: str, path: str, query: Parameters = (), body: bytes = b"") -> tuple[Head, bytes]:
         """The whole answer."""
         answer = await self.open(method, path, query, body)
-        return answer.head, await drained(answer)
+        return head(answer), await drained(answer)
+
+
+def head(answer: HttpAnswer) -> Head:
+    """Status and all headers, also those of ours that an upstream's record never has."""
+    fields = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.raw_headers)
+    return Head(answer.head.status, tuple(fields))
 
 
 async def drained(answer: HttpAnswer) -> bytes:

@@ -149,7 +149,7 @@ class Gateway:
             require_cuttable(scope)
         live = "events" if head.is_sse else "tail"
         return LogAnswer(
-            self._hub.tail(info.id, at),
+            self._hub.tail(info.id, at, known=info),
             form,
             status=head.status,
             headers=[

@@ -130,7 +130,7 @@ class OwnResponse(Response):
         if (form.end(info) if info.sealed else form.leave()) is None:
             require_cuttable(scope)
         return LogAnswer(
-            hub.tail(info.id, at),
+            hub.tail(info.id, at, known=info),
             form,
             status=head.status,
             headers=[

@@ -51,7 +51,7 @@ class Site:
         info = await self.hub.stat(stream)
         if info.gone:
             raise gone(info)
-        return self.hub.tail(stream, bounded(info, start))
+        return self.hub.tail(stream, bounded(info, start), known=info)
 
     async def stream_for(self, conn: HTTPConnection, stream: StreamId, action: Action) -> StreamInfo:
         """The stream's record, if the caller may. Raises StreamNotFound for all who may not, in every state."""

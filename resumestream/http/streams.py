@@ -140,7 +140,7 @@ class Streams:
         kind = content_type or (head.content_type if head else "")
         encoding = head.get("content-encoding") if head else None
         return LogAnswer(
-            self._hub.tail(info.id, at, until=until),
+            self._hub.tail(info.id, at, until=until, known=info),
             form,
             status=200,
             headers=[

@@ -62,7 +62,8 @@ class HttpAnswer:
         self._pool = pool
         self._origin = origin
         self._connection: Connection | None = connection
-        headers = list(response.headers)
+        self.raw_headers: RawHeaders = (headers := list(response.headers))
+        """As received; `head` has those that a record keeps."""
         self.head = Head(response.status_code, recorded(response.status_code, headers))
         self.framed = (
             method == b"HEAD"

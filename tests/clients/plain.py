@@ -36,7 +36,7 @@ class Plain:
         assert parts.hostname
         self._path = parts.path
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=DEADLINE_S)
-        self._headers = {"authorization": f"Bearer {CREDENTIAL}", "content-type": "application/json", **headers}
+        self.headers = {"authorization": f"Bearer {CREDENTIAL}", "content-type": "application/json", **headers}
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class Plain:
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> http.client.HTTPResponse:
         """Send the request and wait for the head of its answer."""
-        self._connection.request(method, self._path + path, body or None, {**self._headers, **(headers or {})})
+        self._connection.request(method, self._path + path, body or None, {**self.headers, **(headers or {})})
         return self._connection.getresponse()
 
     def rest(self, response: http.client.HTTPResponse) -> Reply:
@@ -80,6 +80,5 @@ class Plain:
     # --- the streams face ----------------------------------------------------------------------------------------
 
     def stream_of(self, key: str) -> str:
-        """The id of the one stream that `key` means."""
-        (stream,) = self.get(f"/streams?key={key}").json()["streams"]
-        return str(stream["id"])
+        """The id of the newest stream of `key`."""
+        return str(self.get(f"/streams?key={key}").json()["streams"][0]["id"])
