@@ -38,26 +38,38 @@ class ConfigError(ResumeStreamError, ValueError):
 
 
 class InvalidHeader(ResumeStreamError):
+    """A request header of ours is malformed, contradicts another, or is there twice."""
+
     code, status = "invalid-header", 400
 
 
 class InvalidQuery(ResumeStreamError):
+    """A path or query that cannot be served as it is written."""
+
     code, status = "invalid-query", 400
 
 
 class PrincipalUnstable(ResumeStreamError):
+    """The credential changes from session to session, so nobody could come back to the key."""
+
     code, status = "principal-unstable", 400
 
 
 class OffsetMalformed(ResumeStreamError):
+    """No offset token of ours, or one within an event where events were asked for."""
+
     code, status = "offset-malformed", 400
 
 
 class Unauthorized(ResumeStreamError):
+    """The application's `authorize` hook said no, or there is nobody to be."""
+
     code, status = "unauthorized", 401
 
 
 class AuthorizeRequired(ResumeStreamError):
+    """Without a hook only programs on this machine are served, and this request is not certainly one."""
+
     code, status = "authorize-required", 403
 
 
@@ -68,6 +80,8 @@ class NotFound(ResumeStreamError):
 
 
 class UnknownUpstream(ResumeStreamError):
+    """The first path segment names no configured upstream."""
+
     code, status = "unknown-upstream", 404
 
 
@@ -78,6 +92,8 @@ class StreamNotFound(ResumeStreamError):
 
 
 class MethodNotAllowed(ResumeStreamError):
+    """The path is there, for other methods."""
+
     code, status = "method-not-allowed", 405
 
 
@@ -100,14 +116,20 @@ class KeyExpired(ResumeStreamError):
 
 
 class NothingToResume(ResumeStreamError):
+    """An offset was given, and the key has no stream that it could be of."""
+
     code, status = "nothing-to-resume", 412
 
 
 class RequestTooLarge(ResumeStreamError):
+    """The request's body is over the cap."""
+
     code, status = "request-too-large", 413
 
 
 class OffsetBeyondTail(ResumeStreamError):
+    """The stream has not come that far."""
+
     code, status = "offset-beyond-tail", 416
 
 
@@ -124,14 +146,20 @@ class RetryMismatch(ResumeStreamError):
 
 
 class TooManyOrphans(ResumeStreamError):
+    """Too many live streams have no reader; nothing was sent to the provider."""
+
     code, status, retry = "too-many-orphans", 429, True
 
 
 class UpgradeUnsupported(ResumeStreamError):
+    """WebSockets and other upgrades are not relayed."""
+
     code, status = "upgrade-unsupported", 501
 
 
 class UpstreamRedirect(ResumeStreamError):
+    """The upstream answered 3xx, which is never followed."""
+
     code, status = "upstream-redirect", 502
 
 
@@ -168,14 +196,20 @@ class UpstreamSilent(ResumeStreamError):
 
 
 class NotStarted(ResumeStreamError):
+    """Mounted, but neither `install`, `wrap`, `lifespan` nor `async with` started it."""
+
     code, status = "not-started", 503
 
 
 class Draining(ResumeStreamError):
+    """The server is going down: it admits nothing and cuts its readers, who come back."""
+
     code, status, retry = "draining", 503, True
 
 
 class TooManyStreams(ResumeStreamError):
+    """Too many streams are live; nothing was sent to the provider."""
+
     code, status, retry = "too-many-streams", 503, True
 
 

@@ -41,7 +41,7 @@ class Policy:
     tombstone_s: float = 604_800
     """How long the record (id, outcome, final offset) outlives the payload; the caller cannot shorten it."""
     erase_s: float = 3_600
-    """How soon after expiry or DELETE the bytes have left the disk."""
+    """How soon after DELETE the bytes have left the disk; they do at the store's next idle moment."""
 
     first_byte_s: float = 600
     """From the request to the first payload byte. 600: the read timeout of the official OpenAI and Anthropic SDKs."""
@@ -57,20 +57,26 @@ class Policy:
     """How long one send may wait on a reader that does not read, before it is cut."""
 
     max_stream_bytes: int = _GIB
+    """The most payload one stream may have; more ends it `overflow`, what fits is kept."""
     max_event_bytes: int = 16 * _MIB
+    """The largest event; a larger one ends its stream `overflow`."""
     max_request_bytes: int = 64 * _MIB
+    """The largest body of a keyed request (413); a larger one without a key passes through unrecorded."""
     max_live_streams: int = 1_000
+    """How many streams may be live; one more is refused before any provider call (503)."""
     max_total_bytes: int = 10 * _GIB
+    """How much payload the store may keep. Enforced with the retention sweep, which is not built yet."""
     max_orphan_drains: int = 100
+    """How many live streams may have lost their last reader; then new ones are refused (429)."""
 
     lease_s: float = 10
-    """How long a silent worker keeps its streams before another may take them."""
+    """How long a silent worker keeps its streams. Matters once several processes share a store, which they do not yet."""
     drain_s: float = 5
     """How long live drains may go on after shutdown was asked."""
     busy_s: float = 5
     """How long a write waits for another process's write lock."""
     relocate_s: float = 3_600
-    """How long a finished stream's payload may stay among live ones."""
+    """How long a finished stream's payload may stay among live ones; SQLite moves it at its next idle moment."""
 
     window_bytes: int = 256 * _KIB
     """How much of a live stream's newest payload is also kept in memory, so that many tails cost one read."""

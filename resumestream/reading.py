@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .endings import Ending
-from .framing import Splitter
+from .framing import Splitter, has_data
 from .policy import Policy
 from .ports import Mark, Scanner
 
@@ -52,9 +52,9 @@ class Reading:
                 del blocks[index:]
                 break
             mark = self._scanner.scan(block)
-            events += mark is not Mark.BLANK
             if self.ended is None and mark in (Mark.END, Mark.ERROR):
-                self.ended = self._end(mark, first=self.events + events == 1)
+                self.ended = self._end(mark, first=self.events + events == 0)
+            events += _is_event(mark, block)
         if not capped and splitter.held > cap:
             capped = "max_event_bytes"
         return self._take(b"".join(blocks), events, self._cap(capped) if capped else None)
@@ -76,9 +76,9 @@ class Reading:
         ending, events = self.ended, 0
         if ending is None and rest:
             mark = self._scanner.scan(rest)
-            events = int(mark is not Mark.BLANK)
             if mark is Mark.ERROR or (mark is Mark.END and cut is None and framed):
-                ending = self._end(mark, first=self.events + events == 1)
+                ending = self._end(mark, first=self.events == 0)
+            events = int(_is_event(mark, rest))
         if ending is None:
             ending = cut or self._by_itself(framed)
         whole = ending.completed or ending.detail == "error_event"
@@ -102,3 +102,8 @@ class Reading:
 
     def _cap(self, name: str) -> Ending:
         return Ending.of(name, limit=getattr(self._policy, name))
+
+
+def _is_event(mark: Mark, block: bytes) -> bool:
+    """Whether it counts as one: some report an error in a block without data, which is none."""
+    return mark is not Mark.BLANK and (mark is not Mark.ERROR or has_data(block))

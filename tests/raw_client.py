@@ -44,7 +44,8 @@ class Raw:
         return self.until(b"\r\n\r\n").decode()
 
     def rest(self) -> tuple[bytes, str]:
-        """Everything that follows, and how the connection ended."""
+        """Everything that follows, and how the connection ended: soon, and not because somebody gave up waiting."""
+        self.sock.settimeout(1.5)
         try:
             while data := self.sock.recv(65536):
                 self.buffer += data

@@ -12,7 +12,7 @@ import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -23,6 +23,7 @@ from resumestream.ports import Answer, Source
 from resumestream.upstream import Call, Pool, Upstream
 
 DEADLINE_S = 10
+_T = TypeVar("_T")
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-Request-Id: r1\r\n"
 BODY = b"ab\r\ncdefg"
@@ -33,12 +34,62 @@ BIG = bytes(8 * 1024 * 1024)
 """More than the socket buffers of both ends hold."""
 
 
+class Tls:
+    """The provider's end of TLS, which sends its records when the script says so."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self._sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._until_done(self._tls.do_handshake)
+
+    def recv(self, size: int) -> bytes:
+        return self._until_done(functools.partial(self._tls.read, size))
+
+    def sendall(self, data: bytes) -> None:
+        self.seal(data)
+        self.flush()
+
+    def seal(self, data: bytes) -> None:
+        """Make a record and hold it back."""
+        self._tls.write(data)
+
+    def seal_goodbye(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+
+    def flush(self) -> None:
+        self._sock.sendall(self._outgoing.read())
+
+    def _until_done(self, act: Callable[[], _T]) -> _T:
+        while True:
+            try:
+                done = act()
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self._sock.recv(65536)
+                self._incoming.write(data) if data else self._incoming.write_eof()
+            except ssl.SSLError:
+                self.flush()  # the alert
+                raise
+            else:
+                self.flush()
+                return done
+
+
 class Peer:
     """The provider's end of one connection."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, raw: socket.socket, tls: Tls | None) -> None:
+        self.raw = raw
+        self._tls = tls
+        self.sock = tls or raw
         self.buffer = b""
+
+    @property
+    def tls(self) -> Tls:
+        assert self._tls is not None
+        return self._tls
 
     def read_head(self) -> bytes:
         """Through the empty line."""
@@ -74,14 +125,13 @@ class Peer:
 
     def reset(self) -> None:
         """RST instead of FIN."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.raw.close()
 
     def wait_for_hang_up(self) -> None:
         """Read and drop until the caller closed, either way."""
-        with contextlib.suppress(ssl.SSLError):
-            while self.sock.recv(65536):
-                pass
+        while self.sock.recv(65536):
+            pass
 
 
 class Server:
@@ -96,7 +146,7 @@ class Server:
         self.ended = threading.Semaphore(0)
 
     async def hung_up(self) -> None:
-        """Until one more connection is closed, at this end at least."""
+        """Until one more script has ended, and with it its connection."""
         assert await anyio.to_thread.run_sync(self.ended.acquire, True, DEADLINE_S)
 
     def url(self, scheme: str = "http", host: str = "127.0.0.1") -> str:
@@ -141,14 +191,9 @@ def _listening(script: Script, tls: ssl.SSLContext | None) -> Iterator[Server]:
         with contextlib.ExitStack() as stack:
             stack.callback(server.ended.release)
             stack.callback(sock.close)
-            if tls is not None:
-                try:
-                    sock = tls.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
-                except (OSError, ssl.SSLError):
-                    return  # the caller refused the certificate
-                stack.callback(sock.close)
-            with contextlib.suppress(ConnectionError):  # a caller who leaves ends the script
-                script(Peer(sock), server)
+            # A caller who leaves, or does not trust us, ends the script.
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                script(Peer(sock, Tls(sock, tls) if tls else None), server)
 
     def accept() -> None:
         while True:

@@ -221,7 +221,9 @@ def test_within_retry_after_the_recorded_refusal_is_the_answer(gateway: Served, 
     assert len(gateway.provider.ledger()) == 1
 
 
-@pytest.mark.parametrize(("sdk", "error"), [("openai-chat", openai.RateLimitError), ("anthropic", anthropic.RateLimitError)])
+@pytest.mark.parametrize(
+    ("sdk", "error"), [("openai-chat", openai.RateLimitError), ("anthropic", anthropic.RateLimitError)]
+)
 def test_a_refusal_that_stays_reaches_the_caller_as_its_own_error(
     gateway: Served, sdk: str, error: type[Exception]
 ) -> None:

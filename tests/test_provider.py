@@ -166,7 +166,7 @@ async def test_async_clients_on_both_loops(provider: ScriptedProvider) -> None:
 def test_a_429_is_not_billed_and_the_sdk_comes_again(provider: ScriptedProvider, openai_client: openai.OpenAI) -> None:
     """Scripts are played in order; two refusals, then one paid answer."""
     refusal = Script(status=429, headers={"retry-after-ms": "1"})
-    provider.script(refusal, refusal, Script(tokens=3))
+    provider.script(refusal, dataclasses.replace(refusal, body=b"{}"), Script(tokens=3))
     answer = openai_client.chat.completions.create(model="m", messages=MESSAGES)
     assert answer.choices[0].message.content == Script(tokens=3).text
     assert [(call.status, call.tokens_billed, call.prompt_tokens_billed) for call in provider.ledger()] == [

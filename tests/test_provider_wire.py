@@ -87,6 +87,17 @@ def test_a_stall_heals_when_released(provider: ScriptedProvider, place: dict[str
     assert provider.sent(1).endswith(b"[DONE]\n\n")
 
 
+def test_a_release_may_be_for_one_call(provider: ScriptedProvider) -> None:
+    """The others stay held."""
+    provider.script(default=Script(hold_at=1))
+    with Raw(provider.url).send() as first, Raw(provider.url).send():
+        provider.wait_for(lambda calls: sum(call.held for call in calls) == 2)
+        provider.release(1 if provider.ledger()[0].connection == 1 else 2)
+        first.head()
+        first.body()
+        assert [call.held for call in provider.ledger()].count(True) == 1
+
+
 def test_a_release_is_for_one_wait_and_never_lost(provider: ScriptedProvider) -> None:
     """A release before the wait opens the next one; a second wait needs a second release."""
     provider.script(Script(headers_delay_s=0.05, hold_at=2, fault="stall", at_event=4))
@@ -165,12 +176,12 @@ def test_informational_answers_come_first(provider: ScriptedProvider) -> None:
 
 
 def test_an_answer_before_the_request_body(provider: ScriptedProvider) -> None:
-    """A refusal arrives although most of the body was never sent, and the rest does not break it."""
+    """A refusal arrives although most of the body was never sent, and what was does not break it."""
     provider.script(Script(status=413, reply_before_body=True))
     with Raw(provider.url) as raw:
-        raw.sock.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n".encode())
+        begun = bytes(200_000)
+        raw.sock.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n".encode() + begun)
         head = raw.head()
-        raw.sock.sendall(bytes(1000))
         _, ended = raw.rest()
     assert head.startswith("HTTP/1.1 413")
     assert "connection: close" in head
@@ -190,11 +201,14 @@ def test_redirects_and_other_headers(provider: ScriptedProvider) -> None:
 
 def test_heads_and_empty_answers_have_no_body(provider: ScriptedProvider) -> None:
     """HEAD says the length it would have; 204 has none."""
-    provider.script(Script(), Script(status=204))
+    provider.script(Script(), Script(status=204), Script(status=304, framing="chunked"))
     with Raw(provider.url).send("/v1/models", b"", method="HEAD") as raw:
         assert re.search(r"content-length: [1-9]", raw.head())
         raw.send(method="DELETE")
         assert "content-length" not in raw.head()
+        raw.send(head="connection: close\r\n")
+        raw.head()
+        assert raw.rest() == (b"", "fin")
     assert provider.ledger()[0].bytes_sent == 0
 
 
@@ -259,10 +273,12 @@ def test_recordings_are_replayed_byte_for_byte(replaying: ScriptedProvider, name
 def test_fixtures(tmp_path: Path, end: bytes) -> None:
     """A transcript is `NAME.json` and a body; its events are told apart whatever their line ends."""
     body = b"data: 1" + end + b"data: 2" + end + b"data: half"
-    (tmp_path / "mine.sse").write_bytes(body)
-    headers = {"Content-Type": "text/event-stream", "transfer-encoding": "chunked", "x-from": "there"}
-    (tmp_path / "mine.json").write_text(json.dumps({"response": {"status": 201, "headers": headers}}))
-    with ScriptedProvider(fixtures=tmp_path) as provider, Raw(provider.url) as raw:
+    headers = {"Content-Type": "text/event-stream", "content-length": "9", "content-encoding": "br", "x-from": "there"}
+    (tmp_path / "fixtures").mkdir()
+    for folder in (tmp_path, tmp_path / "fixtures"):
+        (folder / "mine.sse").write_bytes(body)
+        (folder / "mine.json").write_text(json.dumps({"response": {"status": 201, "headers": headers}}))
+    with ScriptedProvider(fixtures=tmp_path / "fixtures") as provider, Raw(provider.url) as raw:
         provider.script(Script(fixture="mine", hold_at=2), Script(fixture="../mine"), Script(fixture="other"))
         raw.send()
         (call,) = provider.wait_for(lambda calls: bool(calls) and calls[0].held)
@@ -271,6 +287,7 @@ def test_fixtures(tmp_path: Path, end: bytes) -> None:
         head = raw.head()
         assert head.startswith("HTTP/1.1 201")
         assert "x-from: there" in head
+        assert "content-length" not in head
         assert raw.body() == body
         for _ in range(2):
             raw.send()

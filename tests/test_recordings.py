@@ -6,8 +6,8 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from resumestream import Policy
 from resumestream.testing.provider import Script, ScriptedProvider
 
 from .clients.plain import Plain, Reply
@@ -26,8 +27,9 @@ RECORDINGS = REPOSITORY.parent / "shared" / "recordings"
 SMALL_BYTES = 8192
 """Up to here one byte a write."""
 SAMPLE = 12
+WINDOW_BYTES = 1000
+"""So small that live readers cross from the store to memory within an answer."""
 FRAMING = {"content-length", "transfer-encoding", "connection"}
-KEY = {"Idempotency-Key": "turn-1"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,12 @@ class Recording:
     def script(self, chunking: str | tuple[int, ...]) -> Script:
         framing = "chunked" if "transfer-encoding" in str(self._described["response"]["headers"]) else None
         return Script(
-            body=self.body, status=self.status, headers=self.headers, chunking=chunking, framing=framing, prompt_tokens=0
+            body=self.body,
+            status=self.status,
+            headers=self.headers,
+            chunking=chunking,
+            framing=framing,
+            prompt_tokens=0,
         )
 
 
@@ -139,16 +146,17 @@ def test_real_recordings_are_replayed_where_they_are() -> None:
 
 @dataclass
 class House:
-    """Servers for all the tests of this file: one a store, each with a provider."""
+    """One gateway for all the tests of this file that have the same store."""
 
     provider: ScriptedProvider
     plain: Plain
+    url: str
     played: dict[str, str]
 
     def play(self, recording: Recording, key: str, chunking: str | tuple[int, ...]) -> Reply:
         self.provider.script(recording.script(chunking))
         reply = self.plain.post(recording.target, recording.request, {"Idempotency-Key": key})
-        self.played[str(recording)] = reply.headers.get("stream-id", "")
+        self.played[str(recording)] = reply.headers["stream-id"]
         return reply
 
     def stream(self, recording: Recording) -> str:
@@ -158,17 +166,12 @@ class House:
         return self.played[str(recording)]
 
 
-@contextmanager
-def house(store: str) -> Iterator[House]:
-    with served(store) as gateway, Plain(gateway.url) as plain:
-        yield House(gateway.provider, plain, {})
-
-
 @pytest.fixture(scope="module", params=["sqlite", "memory"])
 def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("recordings")
-    with house("memory:" if request.param == "memory" else f"sqlite:///{folder}/streams.db") as made:
-        yield made
+    store = "memory:" if request.param == "memory" else f"sqlite:///{folder}/streams.db"
+    with served(store, policy=Policy(window_bytes=WINDOW_BYTES)) as gateway, Plain(gateway.url) as plain:
+        yield House(gateway.provider, plain, gateway.url, {})
 
 
 @pytest.mark.parametrize("recording", ALL, ids=str)
@@ -208,6 +211,46 @@ def test_a_reader_resumes_at_every_event(recording: Recording, stored: House) ->
         assert not reply.cut
         assert reply.headers["stream-offset"] == f"{at:016}"
         assert reply.headers["stream-next-offset"] == f"{len(recording.body):016}"
+
+
+@pytest.mark.parametrize("name", ["openai-chat", "gemini", "unknown-cr"])
+def test_a_reader_of_a_running_stream_resumes_at_every_event(name: str, stored: House) -> None:
+    """The provider waits in the middle; whoever comes in below gets the rest, old and new, without a seam."""
+    recording = next(one for one in OURS if one.path.stem == name)
+    half = len(recording.blocks) // 2
+    places = recording.boundaries[: half + 1]
+    stored.provider.script(replace(recording.script("events"), hold_at=half))
+    with ExitStack() as connections:
+
+        def connected() -> Plain:
+            return connections.enter_context(Plain(stored.url))
+
+        first = stored.plain.begin(
+            "POST", recording.target, json.dumps(recording.request).encode(), {"Idempotency-Key": f"live-{name}"}
+        )
+        stream = first.headers["stream-id"]
+        stored.provider.wait_for(lambda calls: calls[-1].held)
+        readers = [
+            (at, live, caller, caller.begin("GET", f"/streams/{stream}?live={live}&offset={at}"))
+            for at in places
+            for live, caller in (("tail", connected()), ("events", connected()))
+        ]
+        stored.provider.release()
+        for at, live, caller, response in readers:
+            reply = caller.rest(response)
+            assert not reply.cut
+            assert reply.body == (recording.body[at:] if live == "tail" else with_ids(recording, at))
+        assert stored.plain.rest(first).body == recording.body
+
+
+@pytest.mark.parametrize("recording", ALL, ids=str)
+def test_a_get_passes_the_same_bytes_through(recording: Recording, stored: House) -> None:
+    """Unrecorded: a resumed background answer, for one, is the provider's own affair."""
+    stored.provider.script(recording.script("random:4"))
+    reply = stored.plain.get(recording.target)
+    assert (reply.status, reply.body, reply.cut) == (recording.status, recording.body, False)
+    assert reply.headers["content-type"] == recording.content_type
+    assert "stream-id" not in reply.headers
 
 
 @pytest.mark.parametrize("recording", ALL, ids=str)

@@ -62,7 +62,7 @@ def read(caller: str, gateway: Served, *, release_at: str | None = None, **heade
         if text and "".join(said) == release_at:
             gateway.provider.release()
 
-    with pytest.raises(Exception) as raised:  # noqa: B017 - which one is what the tests look at
+    with pytest.raises(Exception) as raised:
         ask(caller, gateway.url, {**KEY, **headers}, say)
     return Ended("".join(said), raised.value)
 
@@ -167,9 +167,7 @@ def test_an_answer_that_ends_before_its_first_byte_is_a_failure_to_all(
     caller: str, fault: Fault, gateway: Served
 ) -> None:
     """Who holds the 200 gets it in the stream, who comes later as 502; one call."""
-    gateway.provider.script(
-        Script(tokens=TOKENS, hold_at=0, fault=fault, at_event=0), default=Script(tokens=TOKENS)
-    )
+    gateway.provider.script(Script(tokens=TOKENS, hold_at=0, fault=fault, at_event=0), default=Script(tokens=TOKENS))
     sdk = sdk_of(caller)
     with plain_caller(caller, gateway) as plain:
         response = plain.begin("POST", sdk.path, b'{"stream": true}', KEY)
@@ -207,7 +205,9 @@ def without_middleware(app: Starlette) -> None:
 @pytest.mark.parametrize("fault", CUTS)
 @pytest.mark.parametrize("prepare", [without_middleware, with_middleware])
 @pytest.mark.parametrize("server", get_args(ServerName))
-def test_no_server_and_no_middleware_lets_a_cut_answer_look_whole(server: ServerName, prepare: object, fault: Fault) -> None:
+def test_no_server_and_no_middleware_lets_a_cut_answer_look_whole(
+    server: ServerName, prepare: object, fault: Fault
+) -> None:
     """The SDK raises, and a reader that gets no frame of ours sees a broken body: in flight and late."""
     assert callable(prepare)
     caller, sdk, at = "openai-chat/sync", SDKS["openai-chat"], 5

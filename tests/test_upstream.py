@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -473,7 +472,6 @@ async def test_where_nobody_listens_nothing_was_sent(host: str, why: str) -> Non
 @in_time
 async def test_cancelling_closes_the_connection(stage: str) -> None:
     """The provider sees it at once, and nothing half used is left to be used again."""
-    gone = threading.Event()
 
     def script(peer: Peer, server: Server) -> None:
         peer.read_head()
@@ -483,7 +481,6 @@ async def test_cancelling_closes_the_connection(stage: str) -> None:
         if stage == "in the upload":
             server.go.acquire()
         peer.wait_for_hang_up()
-        gone.set()
 
     head = anyio.Event()
 
@@ -504,20 +501,18 @@ async def test_cancelling_closes_the_connection(stage: str) -> None:
                 await head.wait()
             group.cancel_scope.cancel()
         server.go.release()
-        assert await anyio.to_thread.run_sync(gone.wait, 10)
+        await server.hung_up()
         assert not any(server.pool._idle.values())
 
 
 @in_time
 async def test_an_answer_let_go_in_its_middle_is_closed() -> None:
     """The provider sees the hang-up; letting go twice is letting go once."""
-    gone = threading.Event()
 
     def script(peer: Peer, server: Server) -> None:
         peer.read_request()
         peer.send(CHUNKED[:-5])
         peer.wait_for_hang_up()
-        gone.set()
 
     async with serving(script) as server:
         answer = await call(server).open()
@@ -525,4 +520,4 @@ async def test_an_answer_let_go_in_its_middle_is_closed() -> None:
         await answer.aclose()
         with pytest.raises(anyio.ClosedResourceError):
             await answer.receive()
-        assert await anyio.to_thread.run_sync(gone.wait, 10)
+        await server.hung_up()

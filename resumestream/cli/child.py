@@ -59,8 +59,12 @@ class Child:
         with anyio.move_on_after(within_s):
             if (line := await self.line()) is not None:
                 return line
-        said = self._log.read_text(errors="replace").strip()[-2000:]
-        raise ResumeStreamError(f"`python {' '.join(self._args)}` did not start: {said or 'it said nothing'}")
+        raise ResumeStreamError(f"`python {' '.join(self._args)}` did not start: {self.said}")
+
+    @property
+    def said(self) -> str:
+        """The end of what it logged."""
+        return self._log.read_text(errors="replace").strip()[-2000:] or "it said nothing"
 
     async def kill(self) -> int:
         """SIGKILL; the exit code, -9 where that is what ended it."""

@@ -32,6 +32,9 @@ KILL_AT, UNREAD = 70, 40
 """Events: the first caller dies with so many; so many more come before the second one."""
 KEY = "turn-42"
 
+PIPE_WIDTH = 200
+"""Columns for whoever is no terminal."""
+
 START_S, STORY_S, POLL_S = 20.0, 60.0, 0.05
 KILLED = 1 if sys.platform == "win32" else -signal.SIGKILL
 
@@ -48,28 +51,37 @@ def demo(
 class _Demo:
     def __init__(self, port: int, *, stay: bool) -> None:
         self._port, self._stay = port, stay
-        self._console = Console(highlight=False)
-        self._code = 128 + signal.SIGINT
-        """The exit code: this, if it is interrupted before there is a verdict."""
+        self._console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+        self._code: int | None = None
+        """The exit code, once there is one."""
 
     async def run(self) -> int:
         """Everything it started has ended on return, also after an error or a signal."""
         hang_up = () if sys.platform == "win32" else (signal.SIGHUP,)
         with stop_signals(signal.SIGINT, signal.SIGTERM, *hang_up) as signals:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_cancel_at, signals, tasks.cancel_scope)
+                tasks.start_soon(self._interrupted, signals, tasks.cancel_scope)
                 try:
                     await self._perform()
-                except ResumeStreamError as error:
-                    print(f"resumestream: {error.message}", file=sys.stderr)
-                    self._code = 1
-                except TimeoutError:
-                    print(f"resumestream: the demo was not through within {STORY_S:g} s", file=sys.stderr)
-                    self._code = 1
+                except* ResumeStreamError as errors:
+                    self._failed(str(errors.exceptions[0]))
+                except* TimeoutError:
+                    self._failed(f"the demo was not through within {STORY_S:g} s")
                 tasks.cancel_scope.cancel()
-        return self._code
+        return self._code or 0
+
+    async def _interrupted(self, signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+        number = await anext(signals)
+        if self._code is None:
+            self._code = 128 + number
+        scope.cancel()
+
+    def _failed(self, why: str) -> None:
+        self._code = 1
+        print(f"resumestream: {why}", file=sys.stderr)
 
     async def _perform(self) -> None:
+        self._console.print("\nA caller asks for a long answer, is killed half-way, and asks again.\n", style="bold")
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resumestream-demo-")))
             script = json.dumps({"tokens": TOKENS, "prompt_tokens": PROMPT_TOKENS, "delay_s": TOKEN_S})
@@ -78,8 +90,11 @@ class _Demo:
             serve = ["-m", "resumestream", "serve", "--upstream", f"demo={provider.base_url}", "--drain-s", "1"]
             serve += ["--store", str(folder / "streams.db"), "--port", str(self._port)]
             server = await _start(stack, serve, folder / "server.log")
+            tasks = await stack.enter_async_context(anyio.create_task_group())
             with stage(self._console, EVENTS) as shown, anyio.fail_after(STORY_S):
-                figures = await _Story(shown, provider, server, folder).play()
+                story = _Story(shown, provider, server, folder)
+                tasks.start_soon(story.watch)
+                figures = await story.play()
             self._console.print(scoreboard(figures))
             self._code = 0 if all(check.held for check in checks(figures)) else 1
             if self._stay:
@@ -104,20 +119,18 @@ class _Story:
     def __init__(self, shown: Stage, provider: Web, server: Web, folder: Path) -> None:
         self._shown, self._provider, self._server, self._folder = shown, provider, server, folder
         self._stream = ""
+        self._over = False
 
     async def play(self) -> Figures:
         say = self._shown.say
         say("provider", f"{self._provider.base_url}, scripted: {TOKENS} tokens, {1 / TOKEN_S:g} a second")
-        say("log", f"{self._server.base_url}, resumestream serve, in a process of its own")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch)
-            killed, kill_code = await self._first_caller()
-            billed_at_kill, log_at_kill = _billed(await self._ledger()), await self._logged()
-            say("log", "the caller is gone; nobody reads, and the answer goes on")
-            while (log_unread := await self._logged()) < log_at_kill + UNREAD:
-                await anyio.sleep(POLL_S)
-            resumed = await self._caller("caller 2", log_unread)
-            tasks.cancel_scope.cancel()
+        say("resumestream", f"{self._server.base_url}, a process of its own between the callers and the provider")
+        killed, kill_code = await self._first_caller()
+        billed_at_kill, log_at_kill = _billed(await self._ledger()), await self._logged()
+        say("resumestream", "nobody reads now, and the answer goes on")
+        log_unread = await self._logged_unread(log_at_kill + UNREAD)
+        resumed = await self._caller("caller 2", log_unread)
+        self._over = True
         say(
             "caller 2",
             f"caught up with {log_unread} events in {resumed.caught_up_s * 1000:.0f} ms, then live: "
@@ -151,6 +164,8 @@ class _Story:
         async with self._calling("caller 1") as process:
             while received.events < KILL_AT and (line := await process.line()) is not None:
                 received = self._heard("caller 1", received, line)
+            if received.events < KILL_AT:
+                raise ResumeStreamError(f"the first caller ended after {received.events} events: {process.said}")
             pid, code = process.running.pid, await process.kill()
         self._shown.dead("caller 1")
         self._shown.say("caller 1", f"kill -9 {pid} after {received.events} of {EVENTS} events")
@@ -184,19 +199,29 @@ class _Story:
         self._shown.at(who, told["events"])
         return replace(before, **told)
 
-    async def _watch(self) -> None:
-        """Keep the bars of those that no caller tells about moving."""
-        while True:
+    async def watch(self) -> None:
+        """Show how far those are that tell nobody by themselves, until the last live event."""
+        while not self._over:
             with suppress(ResumeStreamError):
                 self._shown.at("provider", sum(call["events_sent"] for call in await self._ledger()))
                 if self._stream:
-                    self._shown.at("log", await self._logged())
+                    self._shown.at("resumestream", await self._logged())
             await anyio.sleep(POLL_S)
 
     async def _logged(self) -> int:
         """Events in the log."""
+        return int((await self._record())["events"])
+
+    async def _logged_unread(self, enough: int) -> int:
+        """As soon as there are enough, or will be no more."""
+        while not (record := await self._record())["closed"] and record["events"] < enough:
+            await anyio.sleep(POLL_S)
+        return int(record["events"])
+
+    async def _record(self) -> dict[str, Any]:
         _, body = await self._server.ask("GET", f"/streams/{self._stream}/info")
-        return int(json.loads(body)["events"])
+        record: dict[str, Any] = json.loads(body)
+        return record
 
     async def _ledger(self) -> list[dict[str, Any]]:
         _, body = await self._provider.ask("GET", "/_ledger")
@@ -209,11 +234,6 @@ async def _start(stack: AsyncExitStack, args: list[str], log: Path) -> Web:
     process = await stack.enter_async_context(Child(args, log))
     line = await process.first_line(START_S)
     return await stack.enter_async_context(Web(line.split()[-1]))
-
-
-async def _cancel_at(signals: AsyncIterator[object], scope: anyio.CancelScope) -> None:
-    await anext(signals)
-    scope.cancel()
 
 
 def _billed(calls: list[dict[str, Any]]) -> Billed:

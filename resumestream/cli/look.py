@@ -71,7 +71,7 @@ def show(
     if as_json:
         _print_json(record)
     else:
-        _console().print(_printable(record["summary"]), _fields(record), sep="\n\n")
+        _console().print(_printable(record["summary"]), "", _fields(record), sep="\n")
 
 
 def tail(

@@ -45,7 +45,8 @@ class Remote:
         return found
 
     async def record(self, stream: str) -> Record:
-        return await self._json("GET", f"{_path(stream)}/info", gone=True)
+        record: Record = await self._json("GET", f"{_path(stream)}/info", gone=True)
+        return record
 
     async def read(self, stream: str, offset: str) -> Reading:
         answer = await self._web.open("GET", _path(stream), [("live", "tail"), ("offset", offset)])

@@ -86,7 +86,7 @@ def checks(f: Figures) -> Iterator[Check]:
     )
     yield Check(
         "the answer went on with nobody reading",
-        f"{f.log_at_kill} \N{RIGHTWARDS ARROW} {f.log_unread} events in the log",
+        f"{f.log_at_kill} events in the log by then, {f.log_unread} before the next reader came",
         f.killed.events <= f.log_at_kill < f.log_unread,
     )
     yield Check("the provider was called once", f"{f.calls} by its ledger", f.calls == 1)
@@ -97,20 +97,24 @@ def checks(f: Figures) -> Iterator[Check]:
     )
     yield Check(
         "what it had by then is how the answer begins",
-        f"{f.killed.bytes} bytes, sha256 {f.killed.sha256[:SHOWN]}",
+        f"{f.killed.bytes} bytes, {_hashes(f.killed.sha256, f.sent_before_kill_sha256)}",
         f.killed.sha256 == f.sent_before_kill_sha256,
     )
     yield Check(
         "the second caller got all of it, by the same request",
-        f"{f.resumed.bytes} of {f.sent_bytes} bytes, sha256 {f.resumed.sha256[:SHOWN]}",
+        f"{f.resumed.bytes} of {f.sent_bytes} bytes, {_hashes(f.resumed.sha256, f.sent_sha256)}",
         f.resumed.replayed and f.resumed.whole and _same(f.resumed, f),
     )
     yield Check(
         "the third caller too, as a replay",
-        f"{f.replay.bytes} bytes in {f.replay.seconds * 1000:.1f} ms, sha256 {f.replay.sha256[:SHOWN]}",
+        f"{f.replay.bytes} bytes in {f.replay.seconds * 1000:.1f} ms, {_hashes(f.replay.sha256, f.sent_sha256)}",
         f.replay.replayed and f.replay.whole and _same(f.replay, f),
     )
     yield Check("the answer has a definite outcome", f"{f.outcome} by HEAD", f.outcome == "completed")
+
+
+def _hashes(received: str, sent: str) -> str:
+    return f"sha256 {received[:SHOWN]} {'==' if received == sent else '!='} {sent[:SHOWN]} as sent"
 
 
 def _same(received: Received, f: Figures) -> bool:
@@ -125,7 +129,7 @@ def scoreboard(f: Figures) -> RenderableType:
         held.add_row(mark, Text.assemble(check.promise, (f": {check.figures}", "dim")))
     broken = sum(not check.held for check in checks(f))
     verdict = (
-        Text(f"{broken} of {len(list(checks(f)))} promises did not hold.", style="bold red")
+        Text(f"{broken} of these did not hold.", style="bold red")
         if broken
         else Text("All of it held: one provider call, one bill, the same bytes for every reader.", style="bold green")
     )

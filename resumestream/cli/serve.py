@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
 import anyio
@@ -19,6 +20,7 @@ from ..embed import ResumeStream
 from ..errors import ConfigError, ResumeStreamError
 from ..http.guard import Guard
 from ..policy import Policy
+from ..ports import LogStore
 from ..stores import open_store
 from ..upstream import KNOWN, Upstream
 from .servers import Backend, Server, server
@@ -88,8 +90,7 @@ def serve(
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for noisy in ("uvicorn", "hypercorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logger.info("store %s: %s", kept.location, PROTECTS[kept.durability])
-    anyio.run(_Serving(streams, server(backend), host, port).run, backend=backend)
+    anyio.run(_Serving(streams, kept, server(backend), host, port).run, backend=backend)
 
 
 def _upstreams(names: Iterable[str], pairs: Iterable[str]) -> dict[str, Upstream]:
@@ -116,17 +117,15 @@ def _upstreams(names: Iterable[str], pairs: Iterable[str]) -> dict[str, Upstream
             raise ConfigError(f"--upstream {pair!r} is not NAME=URL")
         add(name, url)
     if not named:
-        raise ConfigError(
-            f"nothing to serve: name a known provider ({', '.join(KNOWN)}), or give --upstream NAME=URL"
-        )
+        raise ConfigError(f"nothing to serve: name a known provider ({', '.join(KNOWN)}), or give --upstream NAME=URL")
     return named
 
 
 class _Serving:
     """One run of the server, from the opening of the store to its closing."""
 
-    def __init__(self, streams: ResumeStream, server: Server, host: str, port: int) -> None:
-        self._streams, self._server = streams, server
+    def __init__(self, streams: ResumeStream, store: LogStore, server: Server, host: str, port: int) -> None:
+        self._streams, self._store, self._server = streams, store, server
         self._host, self._port = host, port
         self._drained = anyio.Event()
         self._grace_s = 0.0
@@ -135,6 +134,7 @@ class _Serving:
         """Until a signal. Raises StoreError where the store cannot be opened, before anything listens."""
         with stop_signals(signal.SIGINT, signal.SIGTERM) as signals, anyio.CancelScope() as everything:
             async with self._streams:
+                logger.info("store %s: %s", self._store.location, PROTECTS[self._store.durability])
                 with _bound(self._host, self._port) as listener:
                     url = _url(self._host, listener.getsockname()[1])
                     async with anyio.create_task_group() as tasks:
@@ -147,7 +147,7 @@ class _Serving:
         await self._drained.wait()
         return self._grace_s
 
-    async def _stop(self, signals: AsyncIterator[object], everything: anyio.CancelScope) -> None:
+    async def _stop(self, signals: AsyncIterator[signal.Signals], everything: anyio.CancelScope) -> None:
         """The first signal lets what runs finish; the second one, or the end of the time, does not."""
         await anext(signals)
         drain_s = self._streams.policy.drain_s
@@ -191,10 +191,11 @@ def _bound(host: str, port: int) -> socket.socket:
         raise ResumeStreamError(
             f"cannot listen on {_url(host, port)} ({error.strerror}); choose another --port, or 0 for a free one"
         ) from None
-    if not address[0].startswith("127.") and address[0] != "::1":
+    if not ip_address(str(address[0])).is_loopback:
         logger.warning(
             "listening beyond this machine: whoever reaches %s may start calls with a provider key of their own; "
-            "requests without one are refused. There is no TLS here: put it in front", host
+            "requests without one are refused. There is no TLS here: put it in front",
+            host,
         )
     return listener
 

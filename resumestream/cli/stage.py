@@ -8,10 +8,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-STEP = 45
+STEP = 60
 """A line every so many events, where there are no bars."""
 
-STYLES = {"provider": "magenta", "log": "cyan", "caller 1": "yellow", "caller 2": "green", "caller 3": "green"}
+STYLES = {
+    "provider": "magenta",
+    "resumestream": "cyan",
+    "caller 1": "yellow",
+    "caller 2": "green",
+    "caller 3": "green",
+}
 """Who is on stage."""
 WIDTH = max(map(len, STYLES))
 

@@ -61,5 +61,3 @@ async def drained(answer: HttpAnswer) -> bytes:
         return b"".join(parts)
     finally:
         await answer.aclose()
-
-

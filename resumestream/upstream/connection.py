@@ -94,7 +94,7 @@ class Connection:
     def renew(self) -> bool:
         """Whether it can carry another request; if so it is ready for it."""
         ended = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
-        if not (ended and self._sent) or self._h11.trailing_data != (b"", False):
+        if not (ended and self._sent) or self._h11.trailing_data != (b"", False) or self._ambiguous:
             return False
         self._h11.start_next_cycle()
         self._reset()
@@ -165,6 +165,12 @@ class Connection:
                         return
         except h11.RemoteProtocolError:
             self._lost = otherwise
+
+    @property
+    def _ambiguous(self) -> bool:
+        """Two framings in one answer: somebody else may see its end elsewhere (RFC 9112 §6.3)."""
+        names = {name for name, _ in self._response.headers} if self._response else set()
+        return {b"transfer-encoding", b"content-length"} <= names
 
     @property
     def _closed(self) -> str:

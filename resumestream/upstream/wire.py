@@ -38,6 +38,7 @@ class Wire:
         self._socket = socket_
         self._stream = stream
         self._tls = stream.extra(TLSAttribute.ssl_object, None)
+        self._tls_error: ssl.SSLError | None = None
 
     @classmethod
     async def dial(cls, origin: Origin, connect_s: float) -> Self:
@@ -71,6 +72,8 @@ class Wire:
     async def receive(self) -> bytes:
         """All that is there, after waiting for something; or none at a proper end. Raises BrokenResourceError,
         ssl.SSLError."""
+        if self._tls_error is not None:
+            raise self._tls_error
         try:
             data = await self._stream.receive(_READ_BYTES)
         except anyio.EndOfStream:
@@ -97,13 +100,14 @@ class Wire:
 
     def _decrypted(self) -> bytes | None:
         """What TLS holds that needs no further read of the socket: bytes, none at its end, None if that is nothing.
-        An error stays, for the next `receive` to raise."""
+        An error is for the next `receive` to raise: OpenSSL forgets it."""
         assert self._tls is not None
         try:
             return self._tls.read(_READ_BYTES)
         except ssl.SSLWantReadError:
             return None
-        except ssl.SSLError:
+        except ssl.SSLError as error:
+            self._tls_error = error
             return b""
 
     async def aclose(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Self
@@ -19,7 +18,9 @@ from .sdks import Say
 DEADLINE_S = 20
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["openai", "anthropic", "google.genai", "pydantic_ai.models.openai", "trio", "pytest"])
+_PROCESSES.set_forkserver_preload(
+    ["openai", "anthropic", "google.genai", "pydantic_ai.models.openai", "trio", "pytest"]
+)
 
 
 class Caller:
@@ -66,7 +67,7 @@ class Caller:
 
     def _next(self) -> str | None:
         assert self._said.poll(DEADLINE_S), f"silent for {DEADLINE_S} s after {self.text!r}"
-        said: str | None | Exception = self._said.recv()
+        said: str | Exception | None = self._said.recv()
         if isinstance(said, Exception):
             raise said
         return said

@@ -137,10 +137,7 @@ class Control:
         self._ledger.touch()
 
     def ended(self, playing: Playing, *, disconnected: bool) -> None:
-        """The first end counts."""
         call = playing.call
-        if call.ended:
-            return
         call.finished, call.disconnected, call.held = not disconnected, disconnected, False
         call.sent_sha256 = hashlib.sha256(playing.sent).hexdigest()
         call.ended_at = asyncio.get_running_loop().time()

@@ -87,7 +87,8 @@ class Connection:
                 await self._reset()
         except (OSError, h11.RemoteProtocolError):
             ending = _Ending.GONE
-        self._control.ended(playing, disconnected=ending is _Ending.GONE)
+        if ending in (_Ending.RST, _Ending.GONE):
+            self._control.ended(playing, disconnected=ending is _Ending.GONE)
         if ending is _Ending.FIN:
             await self._linger()
         return ending is _Ending.REUSED
