@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,15 +16,16 @@ from starlette.types import ASGIApp
 
 from .errors import ConfigError, NotStarted, ResumeStreamError, StreamNotFound
 from .http.access import Access, Hook
-from .http.app import NOT_STARTED, RESERVED, Faces, mounted
+from .http.app import NOT_STARTED, RESERVED, Faces
 from .http.guard import Guard
 from .http.lifespan import WithLifespan
-from .http.own import Own, OwnResponse
+from .http.mount import checked, located, mounted
+from .http.own import Own, OwnResponse, hashed
 from .http.problems import problem
 from .http.site import Site
 from .hub import Hub
 from .identity import sign_ticket
-from .model import Principal, Query, StreamId, StreamInfo
+from .model import Principal, StreamId, StreamInfo
 from .offsets import parse_offset
 from .policy import Policy
 from .ports import LogStore
@@ -31,7 +34,10 @@ from .stores import open_store
 from .tail import Tail
 from .upstream import Pool, Upstream
 
+logger = logging.getLogger("resumestream")
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TICKET_ACTIONS = frozenset({"read", "stop", "delete"})
 
 
 class ResumeStream:
@@ -49,7 +55,7 @@ class ResumeStream:
 
     def __init__(
         self,
-        store: str | LogStore,
+        store: str | os.PathLike[str] | LogStore,
         upstreams: Mapping[str, str | Upstream] | None = None,
         policy: Policy | None = None,
         authorize: Hook | None = None,
@@ -58,9 +64,10 @@ class ResumeStream:
     ) -> None:
         self.policy = policy or Policy()
         self.upstreams = {name: _upstream(name, given) for name, given in (upstreams or {}).items()}
-        self._store, self._authorize, self._public_path = store, authorize, public_path
-        self._mount_path: str | None = None
+        self._store, self._authorize = store, authorize
+        self._public_path = None if public_path is None else checked(public_path or "/")
         self._site: Site | None = None
+        self._starting = False
         self._stack = AsyncExitStack()
         self.asgi: ASGIApp = Faces(lambda: self._site)
         """The faces as an ASGI app, to mount by hand: it needs `lifespan` or `async with` beside it."""
@@ -70,16 +77,22 @@ class ResumeStream:
 
     async def __aenter__(self) -> Self:
         """Open the store and start. Raises StoreError (locked, damaged, newer, read-only), ConfigError."""
-        if self._site is not None:
+        if self._starting or self._site is not None:
             raise ConfigError("this ResumeStream runs already; start it once, by install, wrap, lifespan or async with")
-        async with AsyncExitStack() as stack:
-            store = open_store(self._store, policy=self.policy, serving=True)
-            hub = await stack.enter_async_context(Hub(store, self.policy))
-            pool = Pool()
-            stack.push_async_callback(pool.aclose)
-            access = Access(self._authorize, hub.store.secrets)
-            self._site = Site(hub, self.policy, access, self.upstreams, pool, self._public_path, self._mount_path)
-            self._stack = stack.pop_all()
+        self._starting = True
+        try:
+            async with AsyncExitStack() as stack:
+                pool = Pool()
+                stack.push_async_callback(pool.aclose)
+                hub = await stack.enter_async_context(
+                    Hub(open_store(self._store, policy=self.policy, serving=True), self.policy)
+                )
+                access = Access(self._authorize, hub.store.secrets)
+                self._site = Site(hub, self.policy, access, self.upstreams, pool, self._public_path)
+                self._stack = stack.pop_all()
+        finally:
+            self._starting = False
+        logger.info("store %s, durability %s", hub.store.location, hub.store.durability)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -96,11 +109,17 @@ class ResumeStream:
             yield
 
     def install(self, app: Starlette, path: str = "/llm") -> None:
-        """Mount on a FastAPI or Starlette app: routes, lifespan and guard. Call it before the app starts."""
+        """Mount on a FastAPI or Starlette app: routes, lifespan and guard. Call it before the app starts.
+
+        Its middleware, also what is added later, lies around the faces and within the guard. A sub-app that is mounted
+        in another gets no lifespan: there install on the outermost. Raises ConfigError.
+        """
+        if not isinstance(app, Starlette):
+            raise ConfigError("streams.install takes FastAPI and Starlette apps; for any other: app = wrap(app)")
         if app.middleware_stack is not None:
-            raise ConfigError("streams.install(app) came after the app's first request; call it where the app is made")
-        app.mount(path, self.asgi)
-        self._mount_path = path
+            raise ConfigError("streams.install(app) came after the app had started; call it where the app is made")
+        below = checked(path)
+        app.mount(below, self.asgi)
         inner, stack = app.router.lifespan_context, app.build_middleware_stack
 
         @asynccontextmanager
@@ -109,13 +128,12 @@ class ResumeStream:
                 yield state
 
         app.router.lifespan_context = lifespan
-        # Outermost, whatever add_middleware puts around the routes later.
-        app.build_middleware_stack = lambda: Guard(stack())  # type: ignore[method-assign]
+        # Built at the start, so that it is outermost whatever add_middleware puts in later.
+        app.build_middleware_stack = lambda: Guard(located(stack(), below))  # type: ignore[method-assign]
 
     def wrap(self, app: ASGIApp, path: str = "/llm") -> ASGIApp:
         """Any other ASGI app, with the faces below `path`, our lifespan around its own, and the guard outermost."""
-        self._mount_path = path
-        return WithLifespan(Guard(mounted(app, self.asgi, path)), lambda: self)
+        return WithLifespan(Guard(mounted(app, self.asgi, checked(path))), lambda: self)
 
     async def drain(self) -> None:
         """Begin the shutdown: admit nothing, cut readers, let running drains finish for `drain_s`, seal the rest."""
@@ -124,6 +142,7 @@ class ResumeStream:
     @property
     def _running(self) -> Site:
         if self._site is None:
+            logger.error(NOT_STARTED)
             raise NotStarted(NOT_STARTED)
         return self._site
 
@@ -154,24 +173,27 @@ class ResumeStream:
         `retry_of`: consent to run the source again after that stream of the key, which ended otherwise than well.
         `dialect`: whose clients read it (`openai-chat`, …), so that a failure reaches them as their own exception.
         `events`: for an `EventSource`: ids on every event, and a reconnect goes on behind the last one.
+        Whose stream it is: `principal`, or who sent `request`; one of them is needed. Raises ConfigError.
         """
-        site = self._running
         own = Own(
-            site,
             media_type=media_type,
             dialect=dialect,
-            labels=labels,
+            labels=tuple(labels),
             retain_s=retain_s,
             on_disconnect=on_disconnect,
             retry_of=retry_of,
         )
         try:
-            who = await self._who(request, principal, "create" if source else "read")
-            stream, started = await own.claim(key, source, who)
+            site = self._running
+            who = await self._who(request, principal, "create" if source else "read", keyed=key is not None)
+            stream, started = await own.claim(site, key, source, who, found=False)
         except StreamNotFound:
             return Response(status_code=204)
+        except ConfigError:
+            raise
         except ResumeStreamError as error:
-            return problem(error, gateway=False)
+            known = self._site and request and self._site.streams_path_from(request.scope)
+            return problem(error, gateway=False, streams=known or None)
         return OwnResponse(site, stream, replayed=not started, events=events)
 
     async def start(
@@ -185,20 +207,21 @@ class ResumeStream:
         dialect: str | None = None,
         labels: Iterable[str] = (),
         retain_s: float | None = None,
+        on_disconnect: str | None = None,
         retry_of: str | None = None,
     ) -> StreamInfo:
         """As `response`, without a reader: the stream that runs now, or that the key has. Raises what refuses it."""
-        site = self._running
         own = Own(
-            site,
             media_type=media_type,
             dialect=dialect,
-            labels=labels,
+            labels=tuple(labels),
             retain_s=retain_s,
-            on_disconnect=None,
+            on_disconnect=on_disconnect,
             retry_of=retry_of,
         )
-        stream, _ = await own.claim(key, source, await self._who(request, principal, "create"), found=True)
+        site = self._running
+        who = await self._who(request, principal, "create", keyed=key is not None)
+        stream, _ = await own.claim(site, key, source, who, found=True)
         return await site.hub.stat(stream)
 
     async def find(
@@ -206,11 +229,8 @@ class ResumeStream:
     ) -> StreamInfo | None:
         """The stream that `key` has, or None. Never creates."""
         site = self._running
-        who = await self._who(request, principal, "read")
-        try:
-            return await site.hub.bound(Own.key(site, who, key))
-        except StreamNotFound:
-            return None
+        who = await self._who(request, principal, "read", keyed=True)
+        return await site.hub.bound(hashed(site, who, key))
 
     @asynccontextmanager
     async def tail(self, stream: str, offset: str | int = "-1") -> AsyncIterator[Tail]:
@@ -226,10 +246,6 @@ class ResumeStream:
         """The record. Raises StreamNotFound."""
         return await self._running.hub.stat(StreamId(stream))
 
-    async def list(self, query: Query) -> list[StreamInfo]:
-        """Records, newest first."""
-        return await self._running.hub.find(query)
-
     async def cancel(self, stream: str) -> None:
         """Stop it; the partial is kept. Does nothing to a sealed stream. Raises StreamNotFound."""
         await self._running.hub.cancel(StreamId(stream))
@@ -238,20 +254,25 @@ class ResumeStream:
         self, stream: str, ttl_s: float | None = None, allow: Iterable[Literal["read", "stop", "delete"]] = ("read",)
     ) -> str:
         """A signed ticket for `?ticket=`, for readers that cannot send headers: good for this stream and these
-        actions only, for `ttl_s` seconds, by default as long as the stream is kept."""
-        store = self._running.hub.store
+        actions only, for `ttl_s` seconds, by default as long as the stream is kept. Raises ConfigError."""
+        store, allow = self._running.hub.store, tuple(allow)
+        if not allow or not set(allow) <= _TICKET_ACTIONS:
+            raise ConfigError(f"allow is {allow!r}; give a list of {', '.join(sorted(_TICKET_ACTIONS))}")
         return sign_ticket(store.secrets, StreamId(stream), allow, None if ttl_s is None else store.now() + ttl_s)
 
     async def _who(
-        self, conn: HTTPConnection | None, principal: Principal | str | None, action: Literal["create", "read"]
+        self,
+        conn: HTTPConnection | None,
+        principal: Principal | str | None,
+        action: Literal["create", "read"],
+        *,
+        keyed: bool,
     ) -> Principal:
         if principal is not None:
             return principal if isinstance(principal, Principal) else Principal(principal)
-        if conn is not None:
-            return await self._running.access.principal(conn, action, server_side=False, keyed=True)
-        if self._authorize is not None:
-            raise ConfigError("pass request= or principal=: with an authorize hook, a stream needs to know whose it is")
-        return Principal("local")
+        if conn is None:
+            raise ConfigError("whose stream is it? Pass request= or principal=")
+        return await self._running.access.principal(conn, action, server_side=False, keyed=keyed, own=True)
 
 
 def _upstream(name: str, given: str | Upstream) -> Upstream:

@@ -26,6 +26,9 @@ class ResumeStreamError(Exception):
         self.message = message
         self.stream = stream
         self.retry_after_s = retry_after_s
+        self.outcome: str | None = None
+        self.tail: int | None = None
+        """How and where the stream that this is about ended, if it did."""
 
 
 class ConfigError(ResumeStreamError, ValueError):

@@ -32,6 +32,7 @@ from .live import Live
 from .model import Binding, Gone, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import LogStore, Source
+from .refusals import about
 from .tail import Tail
 
 logger = logging.getLogger("resumestream")
@@ -123,7 +124,7 @@ class Hub:
             try:
                 for stream in await self.store.cancel_requests():
                     self._stop(stream, Ending.of("requested"))
-            except StoreError:
+            except Exception:
                 logger.exception("stored cancel requests could not be read; trying again")
 
     # --- starting ------------------------------------------------------------------------------------------------
@@ -140,7 +141,8 @@ class Hub:
         """
         while True:
             bound = await self._bound(new.key) if new.key else (None, None)
-            decision = decide(*bound) if decide else Start()
+            with about(bound[1]):
+                decision = decide(*bound) if decide else Start()
             if isinstance(decision, Attach):
                 return Claim(decision.stream, started=False)
             try:
@@ -199,6 +201,8 @@ class Hub:
                 return
             claimed.decide(None)
             await drain.run(lease)
+        except Exception:
+            logger.exception("stream %s: its drain broke; the next start seals it", new.id)
         finally:
             claimed.decide(Draining("the server is shutting down and takes no new streams"))
             if not live.info.sealed:

@@ -70,7 +70,7 @@ class Policy:
     """How many live streams may have lost their last reader; then new ones are refused (429)."""
 
     lease_s: float = 10
-    """How long a silent worker keeps its streams. Matters once several processes share a store, which they do not yet."""
+    """How long a silent worker keeps its streams; for several processes on one store, which are not built yet."""
     drain_s: float = 5
     """How long live drains may go on after shutdown was asked."""
     busy_s: float = 5

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import anyio
 
-from .errors import Draining, StoreError, StreamGone
+from .errors import Draining, StoreError
 from .live import Live
 from .model import Page, StreamId, StreamInfo
 from .ports import LogStore
+from .refusals import gone
 
 BLOCK_BYTES = 256 * 1024
 """The largest page. Replays in blocks of 64 to 256 KiB run at the speed of nginx's sendfile (measured)."""
@@ -78,11 +79,3 @@ class Tail:
             data = await self._store.read(self._stream, self.at, room)
         ended = info.sealed and self.at + len(data) == info.tail
         return Page(self.at, data, info if ended else None) if data or ended else None
-
-
-def gone(info: StreamInfo) -> StreamGone:
-    """The refusal for a stream whose payload is no more."""
-    outcome = info.seal.outcome if info.seal else "unknown"
-    return StreamGone(
-        f"stream {info.id} was {info.gone}; it had ended {outcome} after {info.tail} bytes", stream=info.id
-    )

@@ -22,7 +22,7 @@ ROOT = "resumestream"
 # A package (`stores`, `http`, ...) is one name here. A new module gets its name into exactly one layer.
 HOUSE = """
 errors model
-policy lifecycle framing offsets dialects ports identity claims retry_after endings reading
+policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals
 stores upstream sources live
 drain tail
 hub

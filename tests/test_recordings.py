@@ -107,15 +107,9 @@ class Recording:
         return ends
 
     def script(self, chunking: str | tuple[int, ...]) -> Script:
-        framing = "chunked" if "transfer-encoding" in str(self._described["response"]["headers"]) else None
-        return Script(
-            body=self.body,
-            status=self.status,
-            headers=self.headers,
-            chunking=chunking,
-            framing=framing,
-            prompt_tokens=0,
-        )
+        chunked = "transfer-encoding" in str(self._described["response"]["headers"])
+        script = Script(body=self.body, status=self.status, headers=self.headers, chunking=chunking)
+        return replace(script, framing="chunked") if chunked else script
 
 
 def is_event(block: bytes) -> bool:

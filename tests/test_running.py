@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 import socket
+import sys
 import threading
 import time
 import urllib.error
@@ -20,7 +20,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from resumestream.testing import running as exported
-from resumestream.testing.running import ServerName, running
+from resumestream.testing.running import _SERVERS, ServerName, running
 
 SERVERS: tuple[ServerName, ...] = get_args(ServerName)
 DEADLINE_S = 10
@@ -169,11 +169,32 @@ async def test_it_can_be_used_from_a_loop(server: ServerName) -> None:
 def test_a_server_that_is_not_installed(server: ServerName, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the module."""
     package = server.partition("-")[0]
-    modules = [name for name in importlib.sys.modules if name == package or name.startswith(package + ".")]
+    modules = [name for name in sys.modules if name == package or name.startswith(package + ".")]
     for name in {*modules, package}:
-        monkeypatch.setitem(importlib.sys.modules, name, None)
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ModuleNotFoundError, match=package), running(App(), server=server):
         pytest.fail("began")
+
+
+def test_a_loop_that_cannot_begin(server: ServerName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is told as what it is, not as a server that does not stop."""
+    serve, _ = _SERVERS[server]
+    monkeypatch.setitem(_SERVERS, server, (serve, "no-such-loop"))
+    with pytest.raises(LookupError, match="no-such-loop"), running(App(), server=server):
+        pytest.fail("began")
+
+
+def test_a_server_that_breaks_is_told_at_the_end(server: ServerName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when every request went well."""
+    serve, backend = _SERVERS[server]
+
+    async def broken(*arguments: Any) -> None:
+        await serve(*arguments)
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(_SERVERS, server, (broken, backend))
+    with pytest.raises(ZeroDivisionError), running(App(), server=server) as url:
+        assert get(url) == b"012"
 
 
 def test_no_thread_is_left(server: ServerName) -> None:

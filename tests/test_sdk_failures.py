@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
@@ -206,10 +206,9 @@ def without_middleware(app: Starlette) -> None:
 @pytest.mark.parametrize("prepare", [without_middleware, with_middleware])
 @pytest.mark.parametrize("server", get_args(ServerName))
 def test_no_server_and_no_middleware_lets_a_cut_answer_look_whole(
-    server: ServerName, prepare: object, fault: Fault
+    server: ServerName, prepare: Callable[[Starlette], None], fault: Fault
 ) -> None:
     """The SDK raises, and a reader that gets no frame of ours sees a broken body: in flight and late."""
-    assert callable(prepare)
     caller, sdk, at = "openai-chat/sync", SDKS["openai-chat"], 5
     with served(server=server, prepare=prepare) as gateway, Plain(gateway.url) as exact, Plain(gateway.url) as tail:
         script = Script(tokens=TOKENS, hold_at=1 + at, fault=fault, at_event=1 + at)

@@ -45,7 +45,7 @@ def test_a_caller_killed_at_any_event_resumes_in_a_new_process(
         provider.script(Script(tokens=TOKENS, hold_at=sdk_of(caller).events_before_text + at))
 
         with Caller(ask, caller, gateway.url, headers) as killed:
-            provider.wait_for(lambda calls: any(call.held for call in calls))
+            provider.wait_for(lambda calls: any(call.held for call in calls), timeout_s=20)
             killed.reads(upto(at))
             killed.kill()
         with Caller(ask, caller, gateway.url, headers) as restarted:

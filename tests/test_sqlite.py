@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import pytest
 from resumestream.errors import StoreBusy, StoreError, StoreFull, StoreLocked, StoreUnusable
 from resumestream.model import Gone, Lease, NewStream, Outcome, Seal, StreamId
 from resumestream.policy import Policy
-from resumestream.stores import SQLiteStore
+from resumestream.stores import SQLiteStore, _keeper
+from resumestream.stores._keeper import Keeper
 from resumestream.stores._payload import PACK_BYTES
 from resumestream.stores.clock import StoreClock
 
@@ -40,15 +41,6 @@ def server(path: Path, **policy: Any) -> SQLiteStore:
 
 def offline(path: Path, **policy: Any) -> SQLiteStore:
     return SQLiteStore(path, policy=Policy(**policy), serving=False)
-
-
-@asynccontextmanager
-async def offline_made(path: Path) -> AsyncIterator[SQLiteStore]:
-    """A store that is there, and nobody serves from."""
-    async with server(path):
-        pass
-    async with offline(path) as store:
-        yield store
 
 
 async def stream(store: SQLiteStore, name: str, *parts: bytes) -> Lease:
@@ -141,7 +133,7 @@ async def test_offline_works_beside_a_server(path: Path) -> None:
 @pytest.mark.anyio
 async def test_offline_creates_nothing(path: Path) -> None:
     """Without a store there is a clear message and still no file."""
-    with pytest.raises(StoreUnusable, match="there is no store at .*streams.db"):
+    with pytest.raises(StoreUnusable, match=r"there is no store at .*streams\.db"):
         await offline(path).__aenter__()
     assert list(path.parent.iterdir()) == []
 
@@ -149,10 +141,15 @@ async def test_offline_creates_nothing(path: Path) -> None:
 @pytest.mark.anyio
 async def test_a_creation_that_died_is_taken_up(path: Path) -> None:
     """An empty file, as a kill in the middle of making the store leaves it, becomes a store."""
-    path.touch()
+    await anyio.Path(path).touch()
     async with server(path) as store:
         await stream(store, "s", b"payload")
         assert await whole(store, "s") == b"payload"
+
+
+def content(path: Path) -> bytes:
+    """What is in every file of the store."""
+    return b"".join(file.read_bytes() for file in sorted(path.parent.iterdir()) if file.is_file())
 
 
 def truncate(path: Path) -> None:
@@ -215,12 +212,12 @@ async def test_an_unusable_store_says_why(
     async with server(path) as store:
         await stream(store, "s", b"payload")
     spoil(path)
-    before = None if path.is_dir() else path.read_bytes()
+    before = content(path)
     for _ in range(2):
         with pytest.raises(StoreUnusable, match=says) as refused:
             await handle(path).__aenter__()
         assert str(path) in refused.value.message
-    assert before is None or path.read_bytes() == before
+    assert content(path) == before
 
 
 @pytest.mark.anyio
@@ -232,32 +229,27 @@ async def test_a_read_only_store_says_so(
     """A file or a directory that may not be written to is refused at start, not at the first append."""
     async with server(path):
         pass
-    path.chmod(file_mode)
-    path.parent.chmod(folder_mode)
-    try:
-        with unprivileged(path), pytest.raises(StoreUnusable, match="read-only|Permission denied"):
-            await handle(path).__aenter__()
-    finally:
-        path.parent.chmod(0o755)
+    with unprivileged(path, file_mode, folder_mode), pytest.raises(StoreUnusable, match=r"read-only|Permission denied"):
+        await handle(path).__aenter__()
 
 
 @contextmanager
-def unprivileged(path: Path) -> Iterator[None]:
-    """Root writes everywhere: be nobody, who may at least get to the file."""
-    if os.geteuid():
-        yield
-        return
-    base = [folder for folder in path.parents if folder.stat().st_mode & 0o011 != 0o011]
-    modes = {folder: folder.stat().st_mode for folder in base}
-    for folder in base:
-        folder.chmod(modes[folder] | 0o011)
-    os.seteuid(65534)
+def unprivileged(path: Path, file_mode: int, folder_mode: int) -> Iterator[None]:
+    """With these modes; root writes everywhere, so be nobody, who may at least get to the file."""
+    modes = {folder: folder.stat().st_mode for folder in path.parents if folder.owner() == Path.home().owner()}
+    for folder, mode in modes.items():
+        folder.chmod(mode | 0o011)
+    path.chmod(file_mode)
+    path.parent.chmod(folder_mode)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
     try:
         yield
     finally:
-        os.seteuid(0)
-        for folder in base:
-            folder.chmod(modes[folder])
+        os.seteuid(user)
+        for folder, mode in modes.items():
+            folder.chmod(mode)
 
 
 # --- the writer -------------------------------------------------------------------------------------------------
@@ -291,14 +283,14 @@ async def test_a_large_batch_is_cut_into_chunks(path: Path) -> None:
 async def test_a_broken_call_fails_alone(path: Path) -> None:
     """An operation that fails in a way nobody foresaw takes none of its batch along."""
     async with server(path) as store:
-        good, bad = await stream(store, "good"), await stream(store, "bad")
+        good, bad, sealed = [await stream(store, name) for name in ("good", "bad", "sealed")]
         duplicate = NewStream(StreamId("good"), "p", "u", "w", 0, 60, 60)
         results = await together(
             store,
             partial(store.append, good, 0, b"before"),
             partial(store.append, bad, 0, "text"),  # type: ignore[arg-type]
             partial(store.create, duplicate),
-            partial(store.seal, bad, SEAL),
+            partial(store.seal, sealed, SEAL),
         )
         assert results[0] == 6
         assert isinstance(results[1], TypeError)
@@ -360,28 +352,30 @@ async def test_a_cancelled_call_happens_all_the_same(path: Path) -> None:
 @pytest.mark.anyio
 async def test_calls_under_way_finish_before_a_close(path: Path) -> None:
     """A close in the middle of reads and writes waits for them; what is asked afterwards is refused."""
-    store = server(path)
-    results: list[int] = []
+    store, release, results = server(path), threading.Event(), list[object]()
 
-    async def write(lease: Lease) -> None:
-        results.append(await store.append(lease, 0, b"x"))
+    async def run(call: Callable[[], Awaitable[object]]) -> None:
+        results.append(await call())
 
-    async def read(lease: Lease) -> None:
-        results.append((await store.stat(lease.stream)).epoch)
+    async def release_when_all_wait() -> None:
+        await anyio.wait_all_tasks_blocked()
+        assert not results
+        release.set()
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             async with store:
-                for number in range(10):
-                    lease = await stream(store, f"s{number}")
-                    tasks.start_soon(write, lease)
-                    tasks.start_soon(read, lease)
-                await anyio.lowlevel.checkpoint()
-            with pytest.raises(StoreError, match="is not open"):
-                await store.stat(lease.stream)
-            with pytest.raises(StoreError, match="is not open"):
-                await store.append(lease, 1, b"x")
-    assert results == [1] * 20
+                lease = await stream(store, "s")
+                tasks.start_soon(run, partial(store._write, lambda _: release.wait(10)))
+                tasks.start_soon(run, partial(store._read, lambda _: release.wait(10)))
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(run, partial(store.append, lease, 0, b"x"))
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(release_when_all_wait)
+            assert results.count(1) == 3  # True twice, and the tail
+            for call in (partial(store.stat, lease.stream), partial(store.append, lease, 1, b"x")):
+                with pytest.raises(StoreError, match="is not open"):
+                    await call()
 
 
 # --- a disk that does not ---------------------------------------------------------------------------------------
@@ -511,16 +505,19 @@ async def test_a_sealed_stream_is_packed(path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_packing_goes_on_after_a_crash(path: Path) -> None:
+async def test_packing_goes_on_after_a_crash(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a store that was left in the middle of packing has still to do is done by the next server."""
-    async with offline_made(path) as store:  # nothing is packed where nobody serves
-        payloads = await shared_chunks(store, "s")
-        await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
-        assert await store._open_writer().keep()
-    assert rows(path, "SELECT packed > 0 FROM chore") == [(1,)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "wait_s", lambda _: None)  # the first server never finds itself idle
+        async with server(path) as store:
+            payloads = await shared_chunks(store, "s")
+            await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
+            assert await store._open_writer().keep()
+    assert rows(path, "SELECT packed FROM chore") == [(PACK_BYTES,)]
     async with server(path) as store:
-        while rows(path, "SELECT * FROM chore"):
-            await anyio.sleep(0.001)
+        with anyio.fail_after(10):
+            while rows(path, "SELECT * FROM chore"):  # noqa: ASYNC110
+                await anyio.sleep(0.001)
         assert await whole(store, "s") == payloads["s"]
     assert rows(path, "SELECT count(*) FROM slice") == [(2,)]
 
@@ -539,9 +536,8 @@ async def test_a_purge_leaves_no_byte(path: Path, packed: bool, forget: bool) ->
         if forget:
             await store.forget(StreamId("erased"))
         await store.tidy()
-        files = b"".join(file.read_bytes() for file in path.parent.iterdir())
-        assert files.count(b"<erased ") == 0
-        assert files.count(b"<kept ") >= 300
+        assert b"<erased " not in content(path)
+        assert b"<kept " in content(path)
         assert await whole(store, "kept") == payloads["kept"]
         assert rows(path, "SELECT count(*) FROM chore") == [(0,)]
         await store.seal(Lease(StreamId("kept"), "w", 1), SEAL)
@@ -550,14 +546,15 @@ async def test_a_purge_leaves_no_byte(path: Path, packed: bool, forget: bool) ->
 
 
 @pytest.mark.anyio
-async def test_a_purge_gives_the_space_back(path: Path) -> None:
-    """The file shrinks, and nobody has to ask for it."""
+async def test_a_purge_gives_the_space_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files shrink, and nobody has to ask for it."""
+    monkeypatch.setattr(_keeper, "SCRUB_EVERY_S", 0.05)
     async with server(path) as store:
         await shared_chunks(store, "s", step=20_000, steps=100)
         await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
         await store.purge(StreamId("s"), Gone.EXPIRED)
         with anyio.fail_after(20):
-            while path.stat().st_size > 200_000 or Path(f"{path}-wal").stat().st_size:
+            while len(content(path)) > 200_000:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
 
 
@@ -585,7 +582,8 @@ anyio.run(main, backend=sys.argv[2])
 @pytest.mark.anyio
 async def test_kill_9_loses_nothing_acknowledged(path: Path, anyio_backend: str) -> None:
     """Every append that was acknowledged is there, the secrets are the same, and the lock is free at once."""
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path), anyio_backend], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", CHILD, str(path), anyio_backend]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
     assert child.stdout
     try:
         secrets = child.stdout.readline().strip()

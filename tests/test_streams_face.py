@@ -311,3 +311,20 @@ def test_an_expired_stream(provider: ScriptedProvider) -> None:
         assert client.get(f"/streams/{stream}").status == 410
         assert client.get(f"/streams/{stream}/info").json["outcome"] == "completed"
         assert client.post("short").status == 410
+
+
+def test_every_refusal_about_a_sealed_stream_tells_its_outcome(client: Client, provider: ScriptedProvider) -> None:
+    """Gone, beyond the tail, malformed, reused: header and record are there."""
+    done = client.post("telling")
+    refusals = [
+        client.get(f"/streams/{done.stream}?offset=99999"),
+        client.get(f"/streams/{done.stream}?offset=x"),
+        client.post("telling", stream_retry="another"),
+        client.ask("POST", CHAT, {**BODY, "model": "other"}, idempotency_key="telling"),
+    ]
+    client.ask("DELETE", f"/streams/{done.stream}")
+    refusals += [client.get(f"/streams/{done.stream}"), client.post("telling")]
+    assert [reply.status for reply in refusals] == [416, 400, 422, 422, 410, 410]
+    for reply in refusals:
+        assert reply.headers["stream-outcome"] == reply.json["outcome"] == "completed"
+        assert (reply.json["stream_id"], reply.json["next_offset"]) == (done.stream, f"{len(done.body):016}")

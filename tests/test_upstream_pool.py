@@ -124,6 +124,17 @@ async def test_a_stale_connection_gets_no_call(stale: str) -> None:
 
 
 @in_time
+async def test_what_the_loop_read_ahead_is_not_the_next_answer() -> None:
+    """Also where an answer nobody asked for hides behind one that fills a read to its last byte."""
+    head = HEAD + b"Content-Length: %d\r\n\r\n"
+    filling = head % (65_536 - len(head % 65_000)) + bytes(65_536 - len(head % 65_000))
+    async with serving(answering(filling + SIZED.replace(BODY, b"unasked!!"), SIZED)) as server:
+        await whole(await call(server).open())
+        await whole(await call(server).open())
+        assert server.connections == 2
+
+
+@in_time
 async def test_a_call_on_a_connection_that_dies_is_not_repeated() -> None:
     """The request was sent, so it may have been billed: the caller hears so, and the upstream hears nothing more."""
 

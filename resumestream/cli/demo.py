@@ -35,7 +35,7 @@ KEY = "turn-42"
 PIPE_WIDTH = 200
 """Columns for whoever is no terminal."""
 
-START_S, STORY_S, POLL_S = 20.0, 60.0, 0.05
+START_S, STORY_S, POLL_S = 30.0, 60.0, 0.05
 KILLED = 1 if sys.platform == "win32" else -signal.SIGKILL
 
 

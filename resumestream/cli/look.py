@@ -93,6 +93,8 @@ def tail(
                     sys.stdout.buffer.flush()
             except anyio.EndOfStream:
                 return await streams.record(stream)
+            finally:
+                await reading.aclose()
 
     record = anyio.run(follow)
     if record["outcome"] != Outcome.COMPLETED:

@@ -80,6 +80,9 @@ class _Reading:
     async def receive(self) -> bytes:
         return (await self._tail.receive()).data
 
+    async def aclose(self) -> None:
+        pass
+
 
 def _never() -> bool:
     return False

@@ -94,6 +94,9 @@ class _Reading:
         self._at += len(data)
         return data
 
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
 
 def _path(stream: str) -> str:
     return f"/streams/{quote(stream, safe='')}"

@@ -30,6 +30,8 @@ class Reading(Protocol):
         where it cannot be read on."""
         ...
 
+    async def aclose(self) -> None: ...
+
 
 class Streams(Protocol):
     """Raises ResumeStreamError throughout."""

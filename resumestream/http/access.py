@@ -44,28 +44,31 @@ class Access:
     authorize: Hook | None
     secrets: Sequence[bytes]
 
-    async def principal(self, conn: HTTPConnection, action: Action, *, server_side: bool, keyed: bool) -> Principal:
-        """Whom `conn` acts for. `server_side`: it would use a credential of ours; `keyed`: it must be found again.
+    async def principal(
+        self, conn: HTTPConnection, action: Action, *, server_side: bool, keyed: bool, own: bool = False
+    ) -> Principal:
+        """Whom `conn` acts for. `server_side`: it would use a credential of ours; `keyed`: it must be found again;
+        `own`: it came to an endpoint of the host's own.
 
         Raises Unauthorized (the hook says no), AuthorizeRequired (no hook, and not certainly local),
         PrincipalUnstable (keyed, and its credential will not be the same next time).
         """
         # `?key=` is a credential where a provider is called; where streams are read it is an idempotency key.
-        query = conn.query_params.multi_items() if action == "create" else ()
+        query = conn.query_params.multi_items() if action == "create" and not own else ()
         credential = credential_of(conn.headers.items(), query)
-        own = Principal(principal_of(credential, self.secrets[0])) if credential else LOCAL
+        by_credential = Principal(principal_of(credential, self.secrets[0])) if credential else LOCAL
         if self.authorize is not None:
-            conn.scope[_BY_CREDENTIAL] = own
+            conn.scope[_BY_CREDENTIAL] = by_credential
             admitted = await self.authorize(conn, action)
         else:
             if server_side or credential is None:
                 require_local(conn)
-            admitted = own
+            admitted = by_credential
         if admitted is None:
             raise Unauthorized(f"The application's authorize hook does not let this request {action}.")
         if not isinstance(admitted, Principal):
             raise ConfigError(f"authorize returned {type(admitted).__name__}; it must return a Principal or None.")
-        if keyed and admitted is own and credential and is_unstable(credential):
+        if keyed and admitted is by_credential and credential and is_unstable(credential):
             raise PrincipalUnstable(
                 "This credential (a JWT or an AWS signature) changes from session to session, so nobody could come "
                 "back to the key. Use a static credential, or pass authorize= to say who the caller is."

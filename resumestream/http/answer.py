@@ -101,7 +101,10 @@ class LogAnswer:
     async def _send(self, send: Send, body: bytes) -> bool:
         """False when the client took nothing for `send_s`: it is cut, the drain and other readers go on."""
         with anyio.move_on_after(self._send_s):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            try:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            except OSError:  # what ASGI 2.4 has servers raise when the client is gone
+                return False
             return True
         logger.info("a reader took nothing for %g s and was cut", self._send_s)
         return False

@@ -8,11 +8,12 @@ from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from ..errors import NotFound, NotStarted, ResumeStreamError, StoreError, UpgradeUnsupported
+from ..errors import ConfigError, NotFound, NotStarted, ResumeStreamError, StoreError, UpgradeUnsupported
 from .gateway import Gateway
 from .guard import guarded
+from .mount import split
 from .problems import problem
 from .site import Site
 from .streams import Streams
@@ -44,14 +45,18 @@ class Faces:
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return  # it is the host's to start us
         gateway = True
         try:
-            first, rest = _split(scope)
+            first, rest = split(scope)
             gateway = first not in RESERVED and first != ""
             await self._route(first, rest, scope, receive, send)
         except ClientDisconnect:
             return
         except ResumeStreamError as error:
+            if isinstance(error, ConfigError):
+                logger.exception("the application is set up wrongly")
             site = self._site()
             refusal = problem(error, gateway=gateway, streams=site.streams_path(scope) if site else None)
             await _respond(refusal, scope, receive, send)
@@ -95,35 +100,8 @@ async def _health(site: Site, *, ready: bool) -> Response:
     return JSONResponse(body, status_code=503 if why else 200, headers={"cache-control": "no-store"})
 
 
-def _split(scope: Scope) -> tuple[str, bytes]:
-    """The first path segment below the mount point, and the rest as the caller wrote it, from its `/` on."""
-    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
-    raw: bytes = scope.get("raw_path") or path.encode()
-    depth = root.count("/") if root and path.startswith(root) else 0
-    parts = raw.partition(b"?")[0].split(b"/", depth + 2)[depth + 1 :]
-    first = unquote(parts[0].decode("latin-1")) if parts else ""
-    return first, b"/" + parts[1] if len(parts) > 1 else b""
-
-
 async def _respond(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1011, "reason": "WebSockets are not relayed"})
         return
     await refusal(scope, receive, send)
-
-
-def mounted(app: ASGIApp, faces: ASGIApp, path: str) -> ASGIApp:
-    """`app`, with `faces` answering below `path`."""
-    prefix = "/" + path.strip("/")
-
-    async def either(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            return await app(scope, receive, send)
-        root = scope.get("root_path", "").rstrip("/")
-        here = root + prefix if prefix != "/" else root
-        below = scope["path"] if scope["path"].startswith(root) else root + scope["path"]
-        if below == here or below.startswith(here + "/"):
-            return await faces({**scope, "root_path": here}, receive, send)
-        return await app(scope, receive, send)
-
-    return either

@@ -34,8 +34,8 @@ OURS = frozenset(
 )
 """Headers meant for us alone. `Prefer` and `Last-Event-ID` are ours only where an `Ask` says so."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~:-]{1,255}")
-_TOKEN_FORM = "1 to 255 of the characters A-Z a-z 0-9 . _ ~ : -"
+TOKEN = re.compile(r"[A-Za-z0-9._~:-]{1,255}")
+TOKEN_FORM = "1 to 255 of the characters A-Z a-z 0-9 . _ ~ : -"
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?")
 _SDK_AGENT = re.compile(r"\w*(OpenAI|Anthropic)\w*/|google-genai")
 """The official SDKs, whose class names open their user agents; a 202 means nothing to them."""
@@ -114,8 +114,8 @@ def _one(headers: Headers, name: str) -> str | None:
 
 def _token(headers: Headers, name: str) -> str | None:
     value = _one(headers, name)
-    if value is not None and not _TOKEN.fullmatch(value):
-        raise InvalidHeader(f"{name} ({len(value)} characters) must be {_TOKEN_FORM}.")
+    if value is not None and not TOKEN.fullmatch(value):
+        raise InvalidHeader(f"{name} ({len(value)} characters) must be {TOKEN_FORM}.")
     return value
 
 
@@ -127,8 +127,8 @@ def _key(headers: Headers) -> str | None:
             continue
         if len(value) >= 2 and value[0] == value[-1] == '"':  # the IETF draft's quoted form
             value = value[1:-1]
-        if not _TOKEN.fullmatch(value):
-            raise InvalidHeader(f"{name} ({len(value)} characters) must be {_TOKEN_FORM}.")
+        if not TOKEN.fullmatch(value):
+            raise InvalidHeader(f"{name} ({len(value)} characters) must be {TOKEN_FORM}.")
         given[value] = name
     if len(given) > 1:
         raise InvalidHeader("Idempotency-Key and X-Idempotency-Key differ: send one of them.")
@@ -155,8 +155,8 @@ def _labels(headers: Headers) -> tuple[str, ...]:
     if len(values) > MAX_LABELS:
         raise InvalidHeader(f"Stream-Label gives {len(values)} labels; {MAX_LABELS} are allowed.")
     for value in values:
-        if not _TOKEN.fullmatch(value):
-            raise InvalidHeader(f"Stream-Label is {value[:40]!a}; each label must be {_TOKEN_FORM}.")
+        if not TOKEN.fullmatch(value):
+            raise InvalidHeader(f"Stream-Label is {value[:40]!a}; each label must be {TOKEN_FORM}.")
     return tuple(dict.fromkeys(values))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +15,7 @@ from ..errors import RequestTooLarge, UnknownUpstream, UpstreamRedirect
 from ..hub import Claim, Outgoing, mint
 from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
 from ..model import NewStream, Principal, StreamInfo
-from ..tail import gone
+from ..refusals import about, gone
 from ..upstream import Call, RawHeaders, Upstream, forwarded, target, without_credentials
 from . import headers
 from .answer import LogAnswer
@@ -66,7 +66,8 @@ class Gateway:
         async def read() -> None:
             with self._hub.reading(claim.stream):
                 info = await self._hub.answered(claim.stream)
-                answer = self._answer(info, ask, scope, replayed=not claim.started)
+                with about(info):
+                    answer = self._answer(info, ask, scope, replayed=not claim.started)
                 await answer(scope, receive, send)
 
         await inbound.while_connected(read)
@@ -140,8 +141,8 @@ class Gateway:
             )
         at = bounded(info, ask.start) if ask.start is not None else 0
         dialect = spoken(info.new.dialect, head)
-        http_1_0 = scope["http_version"] in ("1.0", "1")
-        form = Provider(dialect, exact=ask.exact or at > 0, cuttable=not http_1_0)
+        cuttable = info.sealed or scope["http_version"] not in ("1.0", "1")  # sealed answers say their length
+        form = Provider(dialect, exact=ask.exact or at > 0, cuttable=cuttable)
         if untellable(info, head):
             return outcome_problem(info, gateway=True, streams=streams)
         end = form.end(info) if info.sealed else None
@@ -161,7 +162,7 @@ class Gateway:
                 *headers.UNCACHED,
                 *((("content-length", str(info.tail - at + len(end))),) if end is not None else ()),
             ],
-            keepalive_s=self._policy.keepalive_s,
+            keepalive_s=self._policy.keepalive_s if end is None else math.inf,
             send_s=self._policy.send_s,
             on_start=lambda: self._hub.found(info.id),
         )
@@ -199,13 +200,14 @@ class _Asked:
         return self.request.headers.get("content-type", "")
 
     def call(self, site: Site, body: bytes | Inbound) -> Call:
-        extra: dict[str, Any] = {}
-        if isinstance(body, Inbound):
-            length = self.request.headers.get("content-length")
-            known = length is not None and length.isdigit()
-            has_body = known or "transfer-encoding" in self.request.headers
-            extra["length"] = int(length) if known and length is not None else None if has_body else 0
-        given = body.receive if isinstance(body, Inbound) else body
-        return Call(
-            self.name, self.upstream, site.pool, self.request.method, self.target, self.forwarded, given, **extra
-        )
+        method, given = self.request.method, body.receive if isinstance(body, Inbound) else body
+        length = self._length() if isinstance(body, Inbound) else None
+        return Call(self.name, self.upstream, site.pool, method, self.target, self.forwarded, given, length=length)
+
+    def _length(self) -> int | None:
+        """Of the body that is still to come; None: not known, as over HTTP/2 or in chunks."""
+        said = self.request.headers.get("content-length", "")
+        if said.isascii() and said.isdigit():
+            return int(said)
+        has_body = self.request.method in ("POST", "PUT", "PATCH") or "transfer-encoding" in self.request.headers
+        return None if has_body else 0

@@ -8,8 +8,6 @@ import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from ..errors import ResumeStreamError
-
 
 class Inbound:
     """The body, whole or piece by piece; afterwards `receive` tells only of the disconnect."""
@@ -68,14 +66,14 @@ class Inbound:
                 pass
             tasks.cancel_scope.cancel()
 
-        failure: ResumeStreamError | None = None
+        failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
             try:
                 await work()
             except ClientDisconnect:
                 pass  # it left while it sent its body
-            except ResumeStreamError as error:  # carried out by hand: no ExceptionGroup around a plain refusal
+            except Exception as error:  # carried out by hand: no ExceptionGroup around a refusal, or a hook's own
                 failure = error
             tasks.cancel_scope.cancel()
         if failure:

@@ -21,45 +21,68 @@ class WithLifespan:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             return await self._app(scope, receive, send)
-        startup = await receive()
+        inner = _Inner(self._app, scope, receive, send)
+        await inner.begin()
         try:
             async with self._running():
-                last = await _Inner(self._app, scope, receive, send).run(startup)
+                await inner.run()
         except Exception as error:
-            logger.exception("start-up or shutdown failed")
-            last = {"type": "lifespan.startup.failed", "message": str(error)}
-        await send(last)
-        return None
+            # Said and raised, as Starlette does: servers print the message, test clients show the exception.
+            await send(inner.failure(error))
+            raise
+        return await send(inner.last)
 
 
 class _Inner:
-    """The app's own lifespan, its last word held back until ours was left."""
+    """The app's own lifespan, its last word held back until ours was left.
+
+    Servers go on without the lifespan of an app that raises on its scope, or that leaves it early. So does this.
+    """
 
     def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         self._app, self._scope, self._receive, self._send = app, scope, receive, send
-        self._started = False
-        self._last: Message = {"type": "lifespan.shutdown.complete"}
+        self._pending: list[Message] = []
+        self._started = self._stopping = False
+        self.last: Message = {"type": "lifespan.shutdown.complete"}
 
-    async def run(self, startup: Message) -> Message:
-        """What to tell the server at the end."""
-        pending = [startup]
+    async def begin(self) -> None:
+        """Wait for the server's word to start; the app hears it in `run`."""
+        self._pending.append(await self._receive())
 
-        async def receive() -> Message:
-            return pending.pop() if pending else await self._receive()
-
-        async def send(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                self._started = True
-                await self._send(message)
-            else:
-                self._last = message
-
+    async def run(self) -> None:
+        """From start-up to shutdown. Raises what the app raises, unless it merely has no lifespan."""
         try:
-            await self._app(self._scope, receive, send)
+            await self._app(self._scope, self._next, self._say)
         except Exception:
-            if self._started:
+            if self._stopping or self._failed:
                 raise
-            # ASGI: an app that raises on a lifespan scope has no lifespan.
-            await send({"type": "lifespan.startup.complete"})
-            await self._receive()
-        return self._last
+            logger.info("the wrapped app has no lifespan of its own, or left it early", exc_info=True)
+        if self._stopping or self._failed:
+            return
+        if not self._started:
+            await self._say({"type": "lifespan.startup.complete"})
+        await self._receive()
+
+    def failure(self, error: Exception) -> Message:
+        """What to tell the server after `error`: the app's own words, where it had any."""
+        if self._failed:
+            return self.last
+        return {"type": f"lifespan.{'shutdown' if self._started else 'startup'}.failed", "message": str(error)}
+
+    @property
+    def _failed(self) -> bool:
+        return bool(self.last["type"].endswith(".failed"))
+
+    async def _next(self) -> Message:
+        if self._pending:
+            return self._pending.pop()
+        message = await self._receive()
+        self._stopping = True
+        return message
+
+    async def _say(self, message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            self._started = True
+            await self._send(message)
+        else:
+            self.last = message

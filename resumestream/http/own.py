@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,16 +10,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import claims
 from ..dialects import named, spoken
-from ..errors import ConfigError, ResumeStreamError, StreamNotFound
+from ..errors import ConfigError, NoEvents, ResumeStreamError, StreamNotFound
 from ..hub import Outgoing, mint
 from ..identity import key_hash
 from ..model import Binding, NewStream, Principal, StreamId, StreamInfo
-from ..offsets import is_token, parse_last_event_id
+from ..offsets import Position, is_token, parse_last_event_id
 from ..policy import valid_on_disconnect
+from ..refusals import gone
 from ..sources import GeneratorSource, SourceCallable
-from ..tail import gone
 from . import headers
 from .answer import Form, LogAnswer
+from .asks import MAX_LABELS, TOKEN, TOKEN_FORM
 from .forms import Events, Provider, untellable
 from .guard import require_cuttable
 from .inbound import Inbound
@@ -31,42 +32,45 @@ UPSTREAM = ""
 """The upstream name of your own generators: their keys are scoped to (principal, "")."""
 
 
+def hashed(site: Site, principal: Principal, key: str) -> str:
+    """What `key` is stored as. Raises ConfigError for an empty one, which all who forgot theirs would share."""
+    if not key:
+        raise ConfigError("key is empty; pass None for a stream that nobody needs to find again")
+    return key_hash(site.hub.store.secrets[0], principal.id, UPSTREAM, key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
     """How one call of `response` or `start` wants its stream. Raises ConfigError for wrong values."""
 
-    def __init__(
-        self,
-        site: Site,
-        *,
-        media_type: str,
-        dialect: str | None,
-        labels: Iterable[str],
-        retain_s: float | None,
-        on_disconnect: str | None,
-        retry_of: str | None,
-    ) -> None:
-        policy = site.policy
-        if on_disconnect is not None and not valid_on_disconnect(on_disconnect):
-            raise ConfigError(f"on_disconnect is {on_disconnect!r}; use 'continue', 'cancel' or 'grace:N'")
-        self._site, self._media_type = site, media_type
-        self._dialect = named(dialect).name if dialect else "unknown"
-        self._labels = tuple(labels)
-        self._retain_s = policy.retain_s if retain_s is None else min(max(0.0, retain_s), policy.max_retain_s)
-        self._on_disconnect = on_disconnect
-        self._wanted = claims.Terms(retry_of=None if retry_of is None else StreamId(retry_of))
+    media_type: str
+    dialect: str | None
+    labels: tuple[str, ...]
+    retain_s: float | None
+    on_disconnect: str | None
+    retry_of: str | None
 
-    @staticmethod
-    def key(site: Site, principal: Principal, key: str) -> str:
-        """The keyed hash under which `key` is stored."""
-        return key_hash(site.hub.store.secrets[0], principal.id, UPSTREAM, key)
+    def __post_init__(self) -> None:
+        if self.dialect is not None:
+            named(self.dialect)
+        if self.on_disconnect is not None and not valid_on_disconnect(self.on_disconnect):
+            raise ConfigError(f"on_disconnect is {self.on_disconnect!r}; use 'continue', 'cancel' or 'grace:N'")
+        if self.retain_s is not None and not self.retain_s >= 0:
+            raise ConfigError(f"retain_s is {self.retain_s!r}; it must be 0 or more")
+        if len(self.labels) > MAX_LABELS or not all(map(TOKEN.fullmatch, self.labels)):
+            raise ConfigError(f"labels are {self.labels!r}; give a list of at most {MAX_LABELS}, each {TOKEN_FORM}")
 
     async def claim(
-        self, key: str | None, source: SourceCallable | None, principal: Principal, *, found: bool = False
+        self, site: Site, key: str | None, source: SourceCallable | None, principal: Principal, *, found: bool
     ) -> tuple[StreamId, bool]:
-        """The stream, and whether this call started it. Raises StreamNotFound where there is none and no source."""
-        hub, hashed = self._site.hub, None if key is None else self.key(self._site, principal, key)
+        """The stream, and whether this call started it. `found`: as for Hub.claim.
+
+        Raises StreamNotFound where there is none and no source, and what refuses a new one.
+        """
+        hub, policy = site.hub, site.policy
+        bound = None if key is None else hashed(site, principal, key)
         if source is None:
-            if hashed is None or (info := await hub.bound(hashed)) is None:
+            if bound is None or (info := await hub.bound(bound)) is None:
                 raise StreamNotFound("There is no stream for this key.")
             return info.id, False
         new = NewStream(
@@ -75,27 +79,30 @@ class Own:
             upstream=UPSTREAM,
             worker=hub.worker,
             created_at=hub.store.now(),
-            retain_s=self._retain_s,
-            tombstone_s=self._site.policy.tombstone_s,
-            key=hashed,
-            labels=(*principal.labels, *self._labels),
-            on_disconnect=self._on_disconnect or self._site.policy.on_disconnect,
-            dialect=self._dialect,
+            retain_s=policy.retain_s if self.retain_s is None else min(self.retain_s, policy.max_retain_s),
+            tombstone_s=policy.tombstone_s,
+            key=bound,
+            labels=(*principal.labels, *self.labels),
+            on_disconnect=self.on_disconnect or policy.on_disconnect,
+            dialect=self.dialect or "unknown",
         )
-        outgoing = Outgoing(GeneratorSource(source, media_type=self._media_type), "the source")
+        outgoing = Outgoing(GeneratorSource(source, media_type=self.media_type), "the source")
+        wanted = claims.Terms(retry_of=None if self.retry_of is None else StreamId(self.retry_of))
 
         def decide(binding: Binding | None, info: StreamInfo | None) -> claims.Start | claims.Attach:
-            return claims.decide(self._wanted, binding, info, hub.store.now())
+            return claims.decide(wanted, binding, info, hub.store.now())
 
-        claim = await hub.claim(new, outgoing, decide, found=found or self._on_disconnect is not None)
+        claim = await hub.claim(new, outgoing, decide, found=found or self.on_disconnect is not None)
         return claim.stream, claim.started
 
 
 class OwnResponse(Response):
-    """The answer of `ResumeStream.response`: a Starlette Response whose body is the log."""
+    """The answer of `ResumeStream.response`: a Starlette Response whose body is the log. Headers and cookies that the
+    endpoint sets on it go out with ours; status and body are the stream's."""
 
     def __init__(self, site: Site, stream: StreamId, *, replayed: bool, events: bool) -> None:
         super().__init__()
+        self.raw_headers = []
         self._site, self._stream, self._replayed, self._events = site, stream, replayed, events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +112,8 @@ class OwnResponse(Response):
         try:
             await inbound.while_connected(lambda: self._send(scope, receive, send))
         except ResumeStreamError as error:
-            await problem(error, gateway=False)(scope, receive, send)
+            refusal = problem(error, gateway=False, streams=self._site.streams_path_from(scope))
+            await refusal(scope, receive, send)
         if self.background is not None:
             await self.background()
 
@@ -116,32 +124,44 @@ class OwnResponse(Response):
             await self._answer(info, scope)(scope, receive, send)
 
     def _answer(self, info: StreamInfo, scope: Scope) -> ASGIApp:
-        hub, policy, streams = self._site.hub, self._site.policy, self._site.streams_path_from(scope)
+        """What this caller gets, decided before the status line."""
+        site, head, streams = self._site, info.head, self._site.streams_path_from(scope)
         if info.gone:
             raise gone(info)
-        head = info.head
         if head is None or (untellable(info, head) and not self._events):
             return outcome_problem(info, gateway=False, streams=streams)
+        if self._events and not head.is_sse:
+            raise NoEvents(f"Stream {info.id} is {head.content_type or 'untyped'}, not an event stream.")
         last_id = Request(scope).headers.get("last-event-id", "")
-        at = bounded(info, parse_last_event_id(last_id)) if is_token(last_id) else 0
-        http_1_0 = scope["http_version"] in ("1.0", "1")
-        dialect = spoken(info.new.dialect, head)
-        form: Form = Events(at) if self._events else Provider(dialect, exact=at > 0, cuttable=not http_1_0)
+        start = parse_last_event_id(last_id) if is_token(last_id) else Position(1, 0)
+        at = bounded(info, start)
+        has_end = isinstance(start, Position) and start.end
+        if self._events and info.sealed and at == info.tail and (info.completed or has_end):
+            return Response(status_code=204, headers=dict(headers.outcome(info)))  # an EventSource comes back no more
+        form, live = self._form(info, scope, at), "events" if head.is_sse else "tail"
         if (form.end(info) if info.sealed else form.leave()) is None:
             require_cuttable(scope)
         return LogAnswer(
-            hub.tail(info.id, at, known=info),
+            site.hub.tail(info.id, at),
             form,
             status=head.status,
             headers=[
                 ("content-type", head.content_type),
-                *headers.of_stream(info, at, node=hub.worker),
+                *headers.of_stream(info, at, node=site.hub.worker),
                 *headers.outcome(info),
-                *((("location", f"{streams}/{info.id}?live=events"),) if streams else ()),
+                *((("location", f"{streams}/{info.id}?live={live}"),) if streams else ()),
                 *((("idempotent-replayed", "true"),) if self._replayed else ()),
                 *headers.UNCACHED,
+                *((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers),
             ],
-            keepalive_s=policy.keepalive_s,
-            send_s=policy.send_s,
-            on_start=lambda: hub.found(info.id),
+            keepalive_s=site.policy.keepalive_s,
+            send_s=site.policy.send_s,
+            on_start=lambda: site.hub.found(info.id),
         )
+
+    def _form(self, info: StreamInfo, scope: Scope, at: int) -> Form:
+        if self._events:
+            return Events(at)
+        assert info.head is not None
+        http_1_0 = scope["http_version"] in ("1.0", "1")
+        return Provider(spoken(info.new.dialect, info.head), exact=at > 0, cuttable=not http_1_0)

@@ -18,6 +18,7 @@ from ..errors import (
     StreamGone,
 )
 from ..model import Outcome, StreamInfo
+from ..offsets import format_offset
 
 OUTCOME_STATUS: dict[Outcome, int] = {
     Outcome.STALLED: 504,
@@ -44,7 +45,10 @@ def problem(
         extra["retry-after"] = str(max(0, math.ceil(error.retry_after_s)))
     if not error.retry:
         extra["x-should-retry"] = "false"
-    members = {"stream_id": error.stream} if error.stream else {}
+    members: dict[str, Any] = {"stream_id": error.stream} if error.stream else {}
+    if error.outcome is not None and error.tail is not None:
+        extra["stream-outcome"] = error.outcome
+        members |= {"outcome": error.outcome, "next_offset": format_offset(error.tail)}
     return _answer(error.status, error.code, error.message, members, extra, gateway=gateway)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -14,9 +15,11 @@ from ..identity import read_ticket
 from ..model import StreamId, StreamInfo
 from ..offsets import Edge, Position
 from ..policy import Policy
-from ..tail import Tail, gone
+from ..refusals import gone
+from ..tail import Tail
 from ..upstream import Pool, Upstream
 from .access import Access, Action
+from .mount import faces_path
 from .positions import bounded
 
 
@@ -30,21 +33,16 @@ class Site:
     upstreams: Mapping[str, Upstream]
     pool: Pool
     public_path: str | None = None
-    mount_path: str | None = None
-    """Below the host's root, where that is known."""
 
     def streams_path(self, scope: Scope) -> str:
         """The absolute path of the streams face, as callers see it; `scope` is one that came to a face."""
-        root = self.public_path if self.public_path is not None else str(scope.get("root_path", ""))
+        root = quote(scope.get("root_path", "")) if self.public_path is None else self.public_path
         return f"{root.rstrip('/')}/streams"
 
     def streams_path_from(self, host: Scope) -> str | None:
         """The same from a scope of the host's own endpoints; None where nobody told us the mount point."""
-        if self.public_path is not None:
-            return self.streams_path(host)
-        if self.mount_path is None:
-            return None
-        return f"{str(host.get('root_path', '')).rstrip('/')}{self.mount_path.rstrip('/')}/streams"
+        at = faces_path(host)
+        return None if at is None and self.public_path is None else self.streams_path({"root_path": at})
 
     async def tail(self, stream: StreamId, start: Position | Edge) -> Tail:
         """Raises StreamNotFound, StreamGone, OffsetBeyondTail."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..framing import Splitter, has_data
 from ..identity import key_hash, scope_hash
 from ..model import Gone, Query, State, StreamId, StreamInfo
 from ..offsets import MAX_OFFSET, Edge, Position, parse_last_event_id, parse_offset
-from ..tail import gone
+from ..refusals import about, gone
 from . import headers
 from .access import Action
 from .answer import Form, LogAnswer
@@ -42,7 +42,8 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_PAGE = 1000
 """Records a list answers with at most."""
 
-Endpoint = Callable[[Request, StreamId], Coroutine[Any, Any, ASGIApp]]
+OfAll = Callable[[Request], Coroutine[Any, Any, ASGIApp]]
+OfOne = Callable[[Request, StreamInfo], Coroutine[Any, Any, ASGIApp]]
 
 
 class Streams:
@@ -50,26 +51,27 @@ class Streams:
 
     def __init__(self, site: Site) -> None:
         self._site, self._hub = site, site.hub
-        self._one: dict[str, dict[str, Endpoint]] = {
-            "": {"GET": self._read, "HEAD": self._head, "DELETE": self._delete},
-            "info": {"GET": self._info},
-            "cancel": {"POST": self._cancel},
+        self._all: dict[str, OfAll] = {"GET": self._list, "DELETE": self._delete_labelled}
+        self._one: dict[str, dict[str, tuple[Action, OfOne]]] = {
+            "": {"GET": ("read", self._read), "HEAD": ("read", self._head), "DELETE": ("delete", self._delete)},
+            "info": {"GET": ("read", self._info)},
+            "cancel": {"POST": ("stop", self._cancel)},
         }
-        self._all: dict[str, Endpoint] = {"GET": self._list, "DELETE": self._delete_labelled}
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """`path` is what follows `/streams`: empty, or `/{id}`, or `/{id}/{verb}`."""
         request = Request(scope)
         stream, _, verb = path.strip("/").partition("/")
-        routes = self._one.get(verb) if stream else self._all
+        routes: Collection[str] | None = self._one.get(verb) if stream else self._all
         if routes is None:
             raise NotFound("Below /streams there is /streams/{id}, /streams/{id}/info and /streams/{id}/cancel.")
-        endpoint = routes.get(request.method)
-        if endpoint is None:
+        if request.method not in routes:
             raise MethodNotAllowed(f"This path takes {', '.join(routes)}, not {request.method[:16]!a}.")
 
         async def answer() -> None:
-            app = await endpoint(request, StreamId(stream))
+            app = await (
+                self._of_one(request, StreamId(stream), verb) if stream else self._all[request.method](request)
+            )
             await app(scope, receive, send)
 
         inbound = Inbound(receive)
@@ -77,10 +79,15 @@ class Streams:
             raise RequestTooLarge("Requests to /streams have no body.")
         await inbound.while_connected(answer)
 
+    async def _of_one(self, request: Request, stream: StreamId, verb: str) -> ASGIApp:
+        action, endpoint = self._one[verb][request.method]
+        info = await self._site.stream_for(request, stream, action)
+        with about(info):
+            return await endpoint(request, info)
+
     # --- reading -------------------------------------------------------------------------------------------------
 
-    async def _read(self, request: Request, stream: StreamId) -> ASGIApp:
-        info = await self._site.stream_for(request, stream, "read")
+    async def _read(self, request: Request, info: StreamInfo) -> ASGIApp:
         if info.gone:
             raise gone(info)
         ask = _Read.parse(request)
@@ -88,9 +95,10 @@ class Streams:
             return await self._page(info, ask)
 
         async def live(scope: Scope, receive: Receive, send: Send) -> None:
-            with self._hub.reading(stream):
-                known = await self._hub.answered(stream)
-                answer = await (self._tail(scope, known, ask) if ask.live == "tail" else self._events(known, ask))
+            with self._hub.reading(info.id):
+                known = await self._hub.answered(info.id)
+                with about(known):
+                    answer = await (self._tail(scope, known, ask) if ask.live == "tail" else self._events(known, ask))
                 await answer(scope, receive, send)
 
         return live
@@ -184,14 +192,12 @@ class Streams:
 
     # --- asking and stopping -------------------------------------------------------------------------------------
 
-    async def _head(self, request: Request, stream: StreamId) -> ASGIApp:
-        info = await self._site.stream_for(request, stream, "read")
+    async def _head(self, request: Request, info: StreamInfo) -> ASGIApp:
         if info.gone:
             raise gone(info)
         return Response(headers=dict((*headers.of_stream(info, 0, node=self._hub.worker), *headers.record(info))))
 
-    async def _info(self, request: Request, stream: StreamId) -> ASGIApp:
-        info = await self._site.stream_for(request, stream, "read")
+    async def _info(self, request: Request, info: StreamInfo) -> ASGIApp:
         return JSONResponse(
             self._describe(info), status_code=410 if info.gone else 200, headers=dict(headers.outcome(info))
         )
@@ -199,19 +205,17 @@ class Streams:
     def _describe(self, info: StreamInfo) -> dict[str, Any]:
         return describe(info, node=self._hub.worker, durability=self._hub.store.durability)
 
-    async def _cancel(self, request: Request, stream: StreamId) -> ASGIApp:
-        info = await self._site.stream_for(request, stream, "stop")
+    async def _cancel(self, request: Request, info: StreamInfo) -> ASGIApp:
         if info.gone:
             raise gone(info)
-        await self._hub.cancel(stream)
+        await self._hub.cancel(info.id)
         return Response(status_code=202, headers=dict(headers.outcome(info)))
 
-    async def _delete(self, request: Request, stream: StreamId) -> ASGIApp:
-        await self._site.stream_for(request, stream, "delete")
-        await self._hub.delete(stream, forget=_flag(request.query_params, "forget"))
+    async def _delete(self, request: Request, info: StreamInfo) -> ASGIApp:
+        await self._hub.delete(info.id, forget=_flag(request.query_params, "forget"))
         return Response(status_code=204)
 
-    async def _list(self, request: Request, stream: StreamId) -> ASGIApp:
+    async def _list(self, request: Request) -> ASGIApp:
         query = await self._query(request, "list")
         found = await self._hub.find(replace(query, limit=query.limit + 1))
         page = found[: query.limit]
@@ -220,7 +224,7 @@ class Streams:
             answer["next"] = page[-1].id
         return JSONResponse(answer)
 
-    async def _delete_labelled(self, request: Request, stream: StreamId) -> ASGIApp:
+    async def _delete_labelled(self, request: Request) -> ASGIApp:
         query = await self._query(request, "delete")
         if not query.labels:
             raise InvalidQuery("DELETE /streams needs label=; to delete one stream name it: DELETE /streams/{id}.")

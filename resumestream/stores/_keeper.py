@@ -11,6 +11,7 @@ import sqlite3
 import time
 
 from . import _payload
+from ._schema import primary_code
 
 logger = logging.getLogger("resumestream.store")
 
@@ -49,7 +50,7 @@ class Keeper:
             if self._conn.in_transaction:
                 self._conn.execute("ROLLBACK")
             self._not_before = time.monotonic() + RETRY_S
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+            if primary_code(error) != sqlite3.SQLITE_BUSY:
                 logger.exception("packing and erasing stop until the store is opened again")
                 self.chores = self._scrub = False
             return False

@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from ..errors import StoreBusy, StoreError, StoreFull, StoreUnusable
+from .lock import make_private
 
 APPLICATION_ID = 0x7273_7472  # "rstr"
 VERSION = 1
@@ -72,6 +73,16 @@ CREATE INDEX slice_of_chunk ON slice (row);
 CREATE TABLE chore (stream INTEGER PRIMARY KEY, packed INTEGER NOT NULL);
 """
 
+_KEYS = {
+    "secret": "id",
+    "stream": "row",
+    "label": "label, stream",
+    "binding": "key",
+    "chunk": "row",
+    "slice": "stream, at",
+    "chore": "stream",
+}
+
 
 def prepare(path: Path, *, create: bool) -> None:
     """The file is there and may be written to; with `create` it and its directory are made, for this user alone."""
@@ -84,7 +95,8 @@ def prepare(path: Path, *, create: bool) -> None:
             raise StoreUnusable(f"there is no store at {path}; a server makes one when it starts")
     except OSError as error:
         raise StoreUnusable(f"the store at {path} cannot be made or looked at: {error.strerror}") from error
-    if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK)):
+    effective = os.access in os.supports_effective_ids
+    if not all(os.access(needed, os.R_OK | os.W_OK, effective_ids=effective) for needed in (path, path.parent)):
         raise StoreUnusable(f"{path} or its directory is read-only for this user; SQLite writes to both")
 
 
@@ -112,10 +124,14 @@ def connect(path: Path, mode: str, *, busy_s: float) -> sqlite3.Connection:
     )
 
 
+def primary_code(error: Exception) -> int:
+    """SQLite's own code of a failure, without its extension; 0 where it is none of SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
     """The error that says what to do, for one that says what happened."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    match code:
+    match primary_code(error):
         case sqlite3.SQLITE_FULL:
             return StoreFull(f"no space is left for the store at {path}; free some. What was acknowledged is kept")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -138,8 +154,7 @@ def _make_file(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True)
         path.parent.chmod(0o700)
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        path.chmod(0o600)
+        make_private(path)
 
 
 def _is_blank(conn: sqlite3.Connection) -> bool:
@@ -170,8 +185,8 @@ def _check(conn: sqlite3.Connection, path: Path) -> None:
             f"the store at {path} was written by a newer resumestream (format {version}; this one reads {VERSION}); "
             "upgrade, or use another store"
         )
-    for table in ("secret", "stream", "label", "binding", "chunk", "slice", "chore"):
-        conn.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+    for table, key in _KEYS.items():  # by key, or SQLite would look at an index instead
+        conn.execute(f"SELECT 1 FROM {table} ORDER BY {key} LIMIT 1").fetchone()
 
 
 def _pragma(conn: sqlite3.Connection, name: str) -> int:

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
-from ..errors import ResumeStreamError, StoreError, StoreFull
+from ..errors import ResumeStreamError
 from ._keeper import Keeper
 from ._payload import ChunkWriter
-from ._schema import translate
+from ._schema import primary_code, translate
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._full: bool | None = None
         self._kept_at = 0.0
-        self._broken: StoreError | None = None
+        self._broken: Exception | None = None
         loop: Any = current_token().native_token
         self._soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's name, else trio's
         self._thread = threading.Thread(target=self._run, name="resumestream-writer", daemon=True)
@@ -107,7 +107,7 @@ class Writer:
                 if not isinstance(call, _Write):
                     call.result = self._keeper.step()
             self._report(calls)
-            if not calls or (self._keeper.wait_s() == 0 and time.monotonic() > self._kept_at + KEEP_EVERY_S):
+            if not asked or (self._keeper.wait_s() == 0 and time.monotonic() > self._kept_at + KEEP_EVERY_S):
                 self._keeper.step()
                 self._kept_at = time.monotonic()
 
@@ -121,15 +121,15 @@ class Writer:
         return asked
 
     def _write(self, calls: list[_Write]) -> None:
-        """Commit the calls together. If that fails for a reason that one of them may be, each by itself: a large append
-        that finds no space takes no seal with it."""
+        """Commit the calls together. If that fails by the fault of one of them, each by itself: a large append that
+        finds no space takes no seal with it."""
         error = self._broken or self._commit(calls)
-        if error and len(calls) > 1 and (isinstance(error, StoreFull) or not isinstance(error, StoreError)):
+        if error and len(calls) > 1 and not _hits_all(error):
             for call in calls:
                 self._write([call])
         elif error:
             for call in calls:
-                call.error = error
+                call.error = translate(error, self._location) if isinstance(error, sqlite3.Error) else error
 
     def _commit(self, calls: list[_Write]) -> Exception | None:
         """One transaction. Returns why nothing of it happened; what one operation refused is that call's own error."""
@@ -153,13 +153,10 @@ class Writer:
             # After a full disk or an I/O error SQLite has rolled back itself; a ROLLBACK would fail and hide the cause
             if conn.in_transaction:
                 conn.execute("ROLLBACK")
-            if not isinstance(error, sqlite3.Error):
-                return error
-            failure = translate(error, self._location)
             if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
                 # The kernel reports a lost page once; the next fsync would succeed over the hole
-                self._broken = failure
-            return failure
+                self._broken = error
+            return error
         self._keeper.chores |= batch.chores
         return None
 
@@ -172,3 +169,10 @@ class Writer:
 
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._soon(wake)
+
+
+def _hits_all(error: Exception) -> bool:
+    """Whether the disk or the lock failed, and not what one operation asked for. SQLite's refusals of a value are
+    subclasses of these two; no space may be one operation's size."""
+    failed = type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError)
+    return failed and primary_code(error) != sqlite3.SQLITE_FULL

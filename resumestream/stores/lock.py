@@ -24,6 +24,12 @@ else:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def make_private(path: Path) -> None:
+    """An empty file for this user alone, whatever the umask. Raises FileExistsError."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    path.chmod(0o600)
+
+
 class FileLock:
     """Held from `acquire` to `release`, or to the end of the process. The file stays: unlinking it would let two
     processes lock two files of one name."""
@@ -35,7 +41,9 @@ class FileLock:
     def acquire(self) -> None:
         """Does not wait. Raises StoreLocked, and StoreUnusable where the file cannot be made."""
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            with contextlib.suppress(FileExistsError):
+                make_private(self.path)
+            fd = os.open(self.path, os.O_RDWR)
         except OSError as error:
             raise StoreUnusable(f"the lock file {self.path} cannot be opened: {error.strerror}") from error
         try:

@@ -47,6 +47,7 @@ def running(
             serving.stop()
     if watched.ending_failed:
         raise watched.ending_failed
+    serving.result()
 
 
 class _Watched:
@@ -139,12 +140,18 @@ class _Serving:
 
     def stop(self) -> None:
         """Ask, then cancel, then give up."""
+        if self._ended.done():
+            return
         for end in self._endings:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._soon(end)
             if concurrent.futures.wait([self._ended], self._grace_s + _DEADLINE_S).done:
                 return
         raise TimeoutError(f"{self._server} did not stop")
+
+    def result(self) -> None:
+        """Raises what broke the server under the test."""
+        self._ended.result()
 
 
 # --- the servers: each serves until `stop`, gives requests in flight `grace_s`, and returns ---------------------------

@@ -14,6 +14,7 @@ from ..dialects import named
 from ..errors import ConfigError
 from ..model import Principal
 from .headers import HOP_BY_HOP, RawHeaders
+from .target import climbs
 
 KNOWN: dict[str, str] = {
     "openai": "https://api.openai.com",
@@ -112,25 +113,25 @@ class Upstream:
 
 
 def _check_url(base_url: str) -> None:
-    url = urlsplit(base_url)
     # An error text never holds a password or a key.
-    shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
-    if _NOT_IN_URL.search(base_url):
-        raise ConfigError(f"Upstream base URL {shown!r} has characters that a URL cannot have; percent-encode them")
-    if url.scheme not in _PORTS:
-        raise ConfigError(f"Upstream base URL {shown!r} must start with http:// or https://")
-    if "@" in url.netloc:
-        raise ConfigError(f"Upstream base URL {shown!r} has a user or password before its host; use headers= for that")
-    if not url.hostname:
-        raise ConfigError(f"Upstream base URL {shown!r} has no host")
-    if "?" in base_url or "#" in base_url:
-        raise ConfigError(f"Upstream base URL {shown!r} must end before any query or fragment")
+    shown = re.split(r"[?#]", re.sub(r"//.*@", "//", base_url))[0]
     try:
+        url = urlsplit(base_url)
         port = url.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ConfigError(f"Upstream base URL {shown!r} has a port that is not 1 to 65535")
+    except ValueError:  # its text quotes parts
+        raise ConfigError(f"Upstream base URL {shown!r} is no URL; check its host and port") from None
+    wrong = {
+        "has characters that a URL cannot have; percent-encode them": _NOT_IN_URL.search(base_url),
+        "must start with http:// or https://": url.scheme not in _PORTS,
+        "has a user or password before its host; use headers= for credentials": "@" in url.netloc,
+        "has no host": not url.hostname,
+        "has port 0": port == 0,
+        "must end before any query or fragment": "?" in base_url or "#" in base_url,
+        "has a '..' segment; write where it leads": climbs(url.path.encode("utf-8")),
+    }
+    for what, found in wrong.items():
+        if found:
+            raise ConfigError(f"Upstream base URL {shown!r} {what}")
 
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -23,7 +23,7 @@ def target(base_url: str, raw_path: bytes, query: bytes) -> bytes:
         raise InvalidQuery("The path starts with '//', which could name another host.")
     if _NOT_SENT.search(raw_path) or _NOT_SENT.search(query):
         raise InvalidQuery("The path or query has a backslash, blank, control or non-ASCII byte; percent-encode it.")
-    if _climbs(raw_path):
+    if climbs(raw_path):
         raise InvalidQuery("The path has a '..' segment, which could lead out of the upstream's base URL.")
     path = urlsplit(base_url).path.rstrip("/").encode("ascii") + raw_path
     return (path or b"/") + (b"?" + query if query else b"")
@@ -34,8 +34,9 @@ def without_credentials(query: bytes) -> bytes:
     return b"&".join(pair for pair in query.split(b"&") if _name(pair) not in CREDENTIAL_PARAMETERS)
 
 
-def _climbs(raw_path: bytes) -> bool:
-    """Also where a server decodes once before it splits (`..%2f`), or cuts path parameters off (`..;a`)."""
+def climbs(raw_path: bytes) -> bool:
+    """Whether a segment is `..`, also to a server that decodes before it splits (`..%2f`), or cuts path parameters off
+    (`..;a`)."""
     segments = _SEPARATOR.split(unquote_to_bytes(raw_path))
     return any(segment.partition(b";")[0] == b".." for segment in segments)
 

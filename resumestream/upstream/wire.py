@@ -17,9 +17,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from ..errors import UpstreamUnreachable
 from .config import Origin
 
-# No smaller than what a loop reads at once (asyncio and uvloop: 256 KiB), so that nothing unread hides from `quiet`
-# in a buffer above the socket.
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
 
 # A provider may think for minutes without a byte: probes keep the connection alive in NAT tables and find a peer that
 # vanished. The official SDKs use the same times.
@@ -123,6 +121,7 @@ class _Socket(anyio.abc.ByteStream):
     def __init__(self, stream: anyio.abc.SocketStream) -> None:
         self._stream = stream
         self._sending = anyio.CancelScope()
+        self._more = False
         self.given_up = False
 
     def tune(self) -> None:
@@ -146,11 +145,14 @@ class _Socket(anyio.abc.ByteStream):
         self._sending.cancel()
 
     async def receive(self, max_bytes: int = _READ_BYTES) -> bytes:
-        return await self._stream.receive(max_bytes)
+        data = await self._stream.receive(max_bytes)
+        # asyncio may have read further than we asked: what it holds back, no look at the socket can show.
+        self._more = len(data) == max_bytes
+        return data
 
     def quiet(self) -> bool:
         descriptor = self._stream.extra(SocketAttribute.raw_socket).fileno()
-        return descriptor >= 0 and not _readable(descriptor)
+        return not self._more and descriptor >= 0 and not _readable(descriptor)
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()

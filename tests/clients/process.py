@@ -44,7 +44,7 @@ class Caller:
         self._process.close()
 
     def reads(self, text: str) -> None:
-        """Wait until all that it said is exactly `text`. Fails as soon as it says anything else, or ends, or is late."""
+        """Wait until all that it said is exactly `text`. Fails as soon as it says anything else, ends or is late."""
         while self.text != text:
             assert text.startswith(self.text), f"it said {self.text!r}, expected was {text!r}"
             more = self._next()
@@ -73,7 +73,7 @@ class Caller:
         return said
 
 
-def _call(said: Connection, ask: Callable[[Any], None], args: tuple[Any, ...]) -> None:
+def _call(said: Connection, ask: Callable[..., None], args: tuple[Any, ...]) -> None:
     say: Say = said.send
     try:
         ask(*args, say)
