@@ -178,7 +178,7 @@ class ResumeStream:
         own = Own(
             media_type=media_type,
             dialect=dialect,
-            labels=tuple(labels),
+            labels=labels,
             retain_s=retain_s,
             on_disconnect=on_disconnect,
             retry_of=retry_of,
@@ -214,7 +214,7 @@ class ResumeStream:
         own = Own(
             media_type=media_type,
             dialect=dialect,
-            labels=tuple(labels),
+            labels=labels,
             retain_s=retain_s,
             on_disconnect=on_disconnect,
             retry_of=retry_of,

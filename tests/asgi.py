@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 from starlette.types import ASGIApp, Message, Scope
@@ -120,7 +121,7 @@ class Callers:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode(),
             "root_path": "",
             "query_string": query.encode(),
@@ -135,6 +136,10 @@ class Callers:
 
     async def get(self, target: str, **more: Any) -> Caller:
         return await self.open(target, **more).ended()
+
+    async def post(self, target: str, body: bytes = b'{"stream":true}', **more: Any) -> Caller:
+        """A JSON body, by default of a call that streams."""
+        return await self.open(target, "POST", body, content_type="application/json", **more).ended()
 
 
 @asynccontextmanager

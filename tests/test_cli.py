@@ -148,7 +148,7 @@ def test_what_has_expired_looks_so(cli: Cli, tmp_path: Path) -> None:
     for stream in ("old", "deleted"):
         said = cli("tail", stream, "--store", store)
         assert (said.code, said.out) == (1, "")
-        assert f"stream {stream} was" in said.err
+        assert f"stream {stream} was" in said.err.lower()
 
 
 # --- show ------------------------------------------------------------------------------------------------------------

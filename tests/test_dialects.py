@@ -206,6 +206,7 @@ def choice(index: int | None, finish: str | None = None) -> dict[str, Any]:
         ([[choice(0), choice(1)], [choice(1, "stop")]], False),
         ([[choice(0), choice(10)], [choice(0, "stop")], [choice(10, "length")]], True),
         ([[choice(0, "stop"), choice(1)]], False),
+        ([[choice(0, "stop")], [choice(1, "stop")], [choice(1)]], True),
         ([[choice(0, "stop"), choice(1, "tool_calls")]], True),
     ],
 )
@@ -268,6 +269,10 @@ RESPONSES = [
     ),
     ({"type": "response.failed", "response": None}, Mark.ERROR, "response.failed"),
     ({"type": "response.cancelled", "response": {"error": None}}, Mark.ERROR, "response.cancelled"),
+    ({"type": "response.completed"}, Mark.END, ""),
+    ({"type": "response.incomplete"}, Mark.END, ""),
+    ({"type": "response.failed"}, Mark.ERROR, "response.failed"),
+    ({"type": "response.cancelled"}, Mark.ERROR, "response.cancelled"),
     ({"type": "error", "code": "server_error", "message": "m", "param": None}, Mark.ERROR, "server_error"),
     ({"type": "error", "code": None, "message": "m"}, Mark.ERROR, "m"),
     ({"type": "error", "error": {"type": "t", "message": "m"}}, Mark.ERROR, "t"),
@@ -332,6 +337,10 @@ def test_anthropic(block: bytes, mark: Mark, error: str) -> None:
         ([{"candidates": [{"finishReason": "STOP", "index": 0}, {"index": 1}]}], False),
         ([{"candidates": [{"index": 1}]}, {"candidates": [{"finishReason": "STOP"}]}], False),
         ([{"candidates": [{"index": 1, "finishReason": "STOP"}]}, {"candidates": [{"finishReason": "STOP"}]}], True),
+        (
+            [{"candidates": [{"index": n, "finishReason": "STOP"}]} for n in (0, 1)] + [{"candidates": [{"index": 1}]}],
+            True,
+        ),
         ([{"promptFeedback": {"blockReason": "SAFETY"}}], True),
         ([{"promptFeedback": "blockReason"}], False),
         ([{"usageMetadata": {}}], False),
@@ -396,6 +405,17 @@ def test_garbage_never_raises(name: str, blocks: list[bytes]) -> None:
         assert isinstance(scanner.ends_at_framed_end(), bool)
         assert len(scanner.error) <= 200
         assert scanner.error.isprintable()
+
+
+@pytest.mark.parametrize(
+    "items", [5, "x", {"x": 1}, [5, "x", None, [1]], [{"index": [1]}], [{"index": "1"}, {"index": {}}]]
+)
+def test_misshapen_parts_are_skipped(items: object) -> None:
+    """Choices that are no list, and choices that are no choices; an index that is no number is none."""
+    for name, part, reason in (("openai-chat", "choices", "finish_reason"), ("gemini", "candidates", "finishReason")):
+        scanner, marks = scanned(name, {part: items, "x": {reason: "stop", "index": 1}}, {part: [{reason: "stop"}]})
+        assert marks == [Mark.EVENT] * 2
+        assert scanner.ends_at_framed_end()
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))

@@ -14,7 +14,7 @@ from google import genai
 from google.genai import errors as genai_errors
 
 from resumestream.dialects import named
-from resumestream.framing import Splitter
+from resumestream.framing import Splitter, with_id
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -80,9 +80,11 @@ def test_the_sdk_raises_our_error_frame(name: str, read: Callable[[bytes], list[
 def test_the_sdk_does_not_see_keepalives(
     name: str, read: Callable[[bytes], list[Any]], raises: type[Exception]
 ) -> None:
-    """Two between any two events change nothing of what the SDK hands on."""
+    """Two between any two events change nothing of what the SDK hands on, also where the provider's events have ids."""
     body, keepalive = (FIXTURES / f"{name}.sse").read_bytes(), named(name).keepalive
     assert keepalive is not None
-    plain = read(body)
+    plain, blocks = read(body), Splitter().feed(body)
     assert len(plain) > 10
-    assert read((2 * keepalive).join([b"", *Splitter().feed(body), b""])) == plain
+    assert read((2 * keepalive).join([b"", *blocks, b""])) == plain
+    if name != "gemini":  # its SDK refuses ids
+        assert read((2 * keepalive).join([b"", *(with_id(block, b"7") for block in blocks), b""])) == plain

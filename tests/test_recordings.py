@@ -238,6 +238,22 @@ def test_a_reader_of_a_running_stream_resumes_at_every_event(name: str, stored: 
 
 
 @pytest.mark.parametrize("recording", ALL, ids=str)
+def test_a_cut_anywhere_keeps_the_whole_events_before_it(recording: Recording, stored: House) -> None:
+    """Of a payload without events, every byte. Whoever asks early or late sees it end cut, and no half event."""
+    unfinished = len(recording.body) // 2  # no terminal event or error yet
+    for place in random.Random(str(recording)).sample(range(1, unfinished), 3):
+        kept = max(end for end in recording.boundaries if end <= place) if recording.is_sse else place
+        stored.provider.script(replace(recording.script("random:5"), fault="fin", at_byte=place))
+        headers = {"Idempotency-Key": f"cut-{recording}-{place}", "Stream-Exact": "true"}
+        first = stored.plain.post(recording.target, recording.request, headers)
+        late = stored.plain.get(f"/streams/{first.headers['stream-id']}?live=tail")
+        for reply in (first, late):
+            assert reply.cut
+            assert reply.body == recording.body[:kept]
+        assert late.headers["stream-outcome"] == "truncated"
+
+
+@pytest.mark.parametrize("recording", ALL, ids=str)
 def test_a_get_passes_the_same_bytes_through(recording: Recording, stored: House) -> None:
     """Unrecorded: a resumed background answer, for one, is the provider's own affair."""
     stored.provider.script(recording.script("random:4"))

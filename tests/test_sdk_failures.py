@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from resumestream import Policy
 from resumestream.testing.provider import Script
+from resumestream.testing.provider.plan import plan
 from resumestream.testing.provider.script import Fault
 from resumestream.testing.running import ServerName
 
@@ -79,11 +80,14 @@ def plain_caller(caller: str, gateway: Served) -> Plain:
 @pytest.mark.parametrize("fault", [*CUTS, "stall"])
 @pytest.mark.parametrize("caller", CALLERS)
 def test_a_broken_answer_raises_the_sdks_own_error_now_and_later(caller: str, fault: Fault) -> None:
-    """The partial is exact, HEAD tells the outcome, nobody pays again unasked, and `Stream-Retry` pays once more."""
+    """Cut within an event: the whole ones are kept, HEAD tells the outcome, only `Stream-Retry` pays once more."""
     sdk, stalls = sdk_of(caller), fault == "stall"
-    at = random.Random(f"{caller} {fault}").randint(1, TOKENS - 1)
+    chance = random.Random(f"{caller} {fault}")
+    at = chance.randint(1, TOKENS - 1)
     partial, event = Script(tokens=at).text, sdk.events_before_text + at
-    broken_off = Script(tokens=TOKENS, hold_at=None if stalls else event, fault=fault, at_event=event)
+    ends = plan(Script(tokens=TOKENS), 1, "POST", sdk.path, b'{"model": "scripted", "stream": true}', None).ends
+    within_next = chance.randint(ends[event - 1] + 1, ends[event] - 1)
+    broken_off = Script(tokens=TOKENS, hold_at=None if stalls else event, fault=fault, at_byte=within_next)
     outcome = "stalled" if stalls else "truncated"
     with served(policy=PATIENCE.get(fault)) as gateway, plain_caller(caller, gateway) as plain:
         gateway.provider.script(broken_off, Script(tokens=TOKENS))
@@ -103,7 +107,7 @@ def test_a_broken_answer_raises_the_sdks_own_error_now_and_later(caller: str, fa
         whole: list[str] = []
         ask(caller, gateway.url, {**KEY, "Stream-Retry": broken}, whole.append)
         assert "".join(whole) == WHOLE
-        assert [call.tokens_billed for call in gateway.provider.ledger()] == [at, TOKENS]
+        assert [call.tokens_billed for call in gateway.provider.ledger()] == [at + 1, TOKENS]
         info = plain.get(f"/streams/{plain.stream_of('turn-1')}/info").json()
         assert (info["previous"], info["outcome"]) == (broken, "completed")
         assert plain.head(f"/streams/{broken}").headers["stream-outcome"] == outcome

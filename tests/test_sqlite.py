@@ -1,91 +1,33 @@
-"""What is SQLite's own: the file, its lock, group commit, packing, erasing, and what happens when the disk does not."""
+"""SQLite's file and its lock, and the thread that commits groups."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from resumestream.errors import StoreBusy, StoreError, StoreFull, StoreLocked, StoreUnusable
-from resumestream.model import Gone, Lease, NewStream, Outcome, Seal, StreamId
-from resumestream.policy import Policy
-from resumestream.stores import SQLiteStore, _keeper
+from resumestream.errors import StoreError, StoreLocked, StoreUnusable
+from resumestream.model import Gone, Lease, NewStream, StreamId
+from resumestream.stores import SQLiteStore
 from resumestream.stores._keeper import Keeper
-from resumestream.stores._payload import PACK_BYTES
 from resumestream.stores.clock import StoreClock
 
-SEAL = Seal(Outcome.COMPLETED, "end", "The provider finished.")
+from .sqlite_files import SEAL, content, offline, rows, server, stream, together, whole
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Where the store of a test is."""
     return tmp_path / "streams.db"
-
-
-def server(path: Path, **policy: Any) -> SQLiteStore:
-    return SQLiteStore(path, policy=Policy(**policy), serving=True)
-
-
-def offline(path: Path, **policy: Any) -> SQLiteStore:
-    return SQLiteStore(path, policy=Policy(**policy), serving=False)
-
-
-async def stream(store: SQLiteStore, name: str, *parts: bytes) -> Lease:
-    lease = await store.create(NewStream(StreamId(name), "p", "u", "w", store.now(), 60, 60))
-    at = 0
-    for part in parts:
-        at = await store.append(lease, at, part)
-    return lease
-
-
-async def whole(store: SQLiteStore, name: str) -> bytes:
-    payload = b""
-    while data := await store.read(StreamId(name), len(payload), PACK_BYTES):
-        payload += data
-    return payload
-
-
-async def together(store: SQLiteStore, *calls: Callable[[], Awaitable[Any]]) -> list[Any]:
-    """What each call returned or raised, when the writer finds all of them waiting: they are one batch."""
-    assert store._writer
-    release, results = threading.Event(), [None] * len(calls)
-
-    async def run(number: int, call: Callable[[], Awaitable[Any]]) -> None:
-        try:
-            results[number] = await call()
-        except Exception as error:
-            results[number] = error
-
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(store._writer.call, lambda _: release.wait(10), disk=False))
-            await anyio.wait_all_tasks_blocked()
-            for number, call in enumerate(calls):
-                tasks.start_soon(run, number, call)
-            await anyio.wait_all_tasks_blocked()
-            release.set()
-    return results
-
-
-def rows(path: Path, sql: str) -> list[Any]:
-    conn = sqlite3.connect(path)
-    try:
-        return conn.execute(sql).fetchall()
-    finally:
-        conn.close()
 
 
 # --- the file and its lock --------------------------------------------------------------------------------------
@@ -145,11 +87,6 @@ async def test_a_creation_that_died_is_taken_up(path: Path) -> None:
     async with server(path) as store:
         await stream(store, "s", b"payload")
         assert await whole(store, "s") == b"payload"
-
-
-def content(path: Path) -> bytes:
-    """What is in every file of the store."""
-    return b"".join(file.read_bytes() for file in sorted(path.parent.iterdir()) if file.is_file())
 
 
 def truncate(path: Path) -> None:
@@ -224,23 +161,22 @@ async def test_an_unusable_store_says_why(
 @pytest.mark.parametrize("handle", [server, offline], ids=["server", "offline"])
 @pytest.mark.parametrize(("file_mode", "folder_mode"), [(0o444, 0o755), (0o666, 0o555)])
 async def test_a_read_only_store_says_so(
-    path: Path, file_mode: int, folder_mode: int, handle: Callable[[Path], SQLiteStore]
+    file_mode: int, folder_mode: int, handle: Callable[[Path], SQLiteStore]
 ) -> None:
     """A file or a directory that may not be written to is refused at start, not at the first append."""
-    async with server(path):
-        pass
-    with unprivileged(path, file_mode, folder_mode), pytest.raises(StoreUnusable, match=r"read-only|Permission denied"):
-        await handle(path).__aenter__()
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to other users
+        path = Path(folder, "streams.db")
+        async with server(path):
+            pass
+        path.chmod(file_mode)  # noqa: ASYNC240
+        path.parent.chmod(folder_mode)
+        with unprivileged(), pytest.raises(StoreUnusable, match=r"read-only|Permission denied"):
+            await handle(path).__aenter__()
 
 
 @contextmanager
-def unprivileged(path: Path, file_mode: int, folder_mode: int) -> Iterator[None]:
-    """With these modes; root writes everywhere, so be nobody, who may at least get to the file."""
-    modes = {folder: folder.stat().st_mode for folder in path.parents if folder.owner() == Path.home().owner()}
-    for folder, mode in modes.items():
-        folder.chmod(mode | 0o011)
-    path.chmod(file_mode)
-    path.parent.chmod(folder_mode)
+def unprivileged() -> Iterator[None]:
+    """Root may write everywhere: be nobody."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -248,8 +184,6 @@ def unprivileged(path: Path, file_mode: int, folder_mode: int) -> Iterator[None]
         yield
     finally:
         os.seteuid(user)
-        for folder, mode in modes.items():
-            folder.chmod(mode)
 
 
 # --- the writer -------------------------------------------------------------------------------------------------
@@ -300,7 +234,7 @@ async def test_a_broken_call_fails_alone(path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_must_be_is_at_disk_level(path: Path) -> None:
+async def test_what_must_be_is_at_disk_level(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claims with a key, seals, purges and intents to cancel are synced, an append is not; with `disk` all are."""
     levels: list[str] = []
 
@@ -311,6 +245,7 @@ async def test_what_must_be_is_at_disk_level(path: Path) -> None:
 
         store._conn.set_trace_callback(saw)
 
+    monkeypatch.setattr(Keeper, "wait_s", lambda _: None)  # its own commits need no sync
     async with server(path) as store:
         watch(store)
         lease = await stream(store, "s", b"x")
@@ -376,230 +311,6 @@ async def test_calls_under_way_finish_before_a_close(path: Path) -> None:
             for call in (partial(store.stat, lease.stream), partial(store.append, lease, 1, b"x")):
                 with pytest.raises(StoreError, match="is not open"):
                     await call()
-
-
-# --- a disk that does not ---------------------------------------------------------------------------------------
-
-
-async def pages(store: SQLiteStore, most: int) -> None:
-    """Let the database have that many pages: a full disk, as SQLite tells it."""
-    assert store._writer
-    await store._writer.call(lambda batch: batch.conn.execute(f"PRAGMA max_page_count = {most}").fetchall(), disk=False)
-
-
-@pytest.mark.anyio
-async def test_a_full_disk_loses_nothing_acknowledged(path: Path) -> None:
-    """The append that finds no space is refused as such; a seal beside it lands; with space the same append does."""
-    async with server(path) as store:
-        big, small = await stream(store, "big", b"kept"), await stream(store, "small", b"kept")
-        await pages(store, 1)  # SQLite takes the present size: no growth at all
-        refused, sealed = await together(
-            store, partial(store.append, big, 4, bytes(100_000)), partial(store.seal, small, SEAL)
-        )
-        assert isinstance(refused, StoreFull)
-        assert "no space" in refused.message
-        assert (sealed.tail, sealed.sealed) == (4, True)
-        assert await whole(store, "big") == b"kept"
-        await pages(store, 1_000_000)
-        assert await store.append(big, 4, bytes(100_000)) == 100_004
-
-
-@pytest.mark.anyio
-async def test_a_foreign_write_lock_is_busy_and_reads_go_on(path: Path) -> None:
-    """Another process that holds the write lock longer than `busy_s` makes writes fail as busy, and only them."""
-    async with server(path, busy_s=0.05) as store:
-        lease = await stream(store, "s", b"payload")
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreBusy) as refused:
-            await store.append(lease, 7, b"more")
-        assert refused.value.retry
-        assert await whole(store, "s") == b"payload"
-        other.execute("ROLLBACK")
-        other.close()
-        assert await store.append(lease, 7, b"more") == 11
-
-
-class FailingSync:
-    """A connection whose next COMMIT fails in fsync, as a disk that lost pages does: once."""
-
-    def __init__(self, conn: sqlite3.Connection) -> None:
-        self._conn = conn
-        self.armed = False
-
-    def execute(self, sql: str, *values: Any) -> Any:
-        if sql == "COMMIT" and self.armed:
-            self.armed = False
-            error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-            raise error
-        return self._conn.execute(sql, *values)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._conn, name)
-
-
-@pytest.mark.anyio
-async def test_after_a_failed_sync_nothing_is_written(path: Path) -> None:
-    """The next sync would succeed over the hole that the first one reported, so there is none before a reopen."""
-    async with server(path) as store:
-        assert store._writer
-        lease = await stream(store, "s", b"kept")
-        store._writer._conn = failing = FailingSync(store._conn)  # type: ignore[assignment]
-        failing.armed = True
-        for _ in range(2):
-            with pytest.raises(StoreError, match="disk I/O error"):
-                await store.append(lease, 4, b"lost")
-        assert await whole(store, "s") == b"kept"
-    async with server(path) as store:
-        assert await store.append(lease, 4, b"more") == 8
-
-
-@pytest.mark.anyio
-async def test_missing_payload_is_an_error_and_never_other_bytes(path: Path) -> None:
-    """A hole in the index is reported, wherever a read begins."""
-    async with server(path) as store:
-        await stream(store, "s", b"one", b"two", b"three")
-    conn = sqlite3.connect(path)
-    with conn:
-        conn.execute("DELETE FROM slice WHERE at = 3")
-    conn.close()
-    async with offline(path) as store:
-        assert await store.read(StreamId("s"), 0, 3) == b"one"
-        for at in (0, 3, 4):
-            with pytest.raises(StoreError, match="damaged"):
-                await store.read(StreamId("s"), at, 11)
-        assert await store.read(StreamId("s"), 6, 5) == b"three"
-
-
-# --- idle-time work ---------------------------------------------------------------------------------------------
-
-
-async def shared_chunks(store: SQLiteStore, *names: str, step: int = 1000, steps: int = 300) -> dict[str, bytes]:
-    """Streams that grow side by side, so that they share chunks; each one's bytes are its own."""
-    payloads = {name: b"".join(b"<%s %06d>" % (name.encode(), i) + bytes(step) for i in range(steps)) for name in names}
-    leases = [await stream(store, name) for name in names]
-    size = len(payloads[names[0]]) // steps
-    for at in range(0, size * steps, size):
-        calls = [partial(store.append, lease, at, payloads[lease.stream][at : at + size]) for lease in leases]
-        await together(store, *calls)
-    return payloads
-
-
-@pytest.mark.anyio
-async def test_a_sealed_stream_is_packed(path: Path) -> None:
-    """Its bytes stay the same while they move into long rows of its own; a live neighbour is left alone."""
-    async with server(path) as store:
-        payloads = await shared_chunks(store, "ended", "live")
-        await store.seal(Lease(StreamId("ended"), "w", 1), SEAL)
-        while await store._open_writer().keep():
-            assert await whole(store, "ended") == payloads["ended"]
-            assert await whole(store, "live") == payloads["live"]
-        counts = "SELECT id, count(*) FROM slice JOIN stream ON stream.row = stream GROUP BY stream ORDER BY id"
-        assert rows(path, counts) == [("ended", 2), ("live", 300)]
-        assert len(payloads["ended"]) > PACK_BYTES
-        await store.seal(Lease(StreamId("live"), "w", 1), SEAL)
-        await store.tidy()
-        assert await whole(store, "live") == payloads["live"]
-        assert rows(path, "SELECT count(*) FROM chunk") == [(4,)]
-
-
-@pytest.mark.anyio
-async def test_packing_goes_on_after_a_crash(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a store that was left in the middle of packing has still to do is done by the next server."""
-    with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "wait_s", lambda _: None)  # the first server never finds itself idle
-        async with server(path) as store:
-            payloads = await shared_chunks(store, "s")
-            await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
-            assert await store._open_writer().keep()
-    assert rows(path, "SELECT packed FROM chore") == [(PACK_BYTES,)]
-    async with server(path) as store:
-        with anyio.fail_after(10):
-            while rows(path, "SELECT * FROM chore"):  # noqa: ASYNC110
-                await anyio.sleep(0.001)
-        assert await whole(store, "s") == payloads["s"]
-    assert rows(path, "SELECT count(*) FROM slice") == [(2,)]
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("forget", [False, True])
-async def test_a_purge_leaves_no_byte(path: Path, packed: bool, forget: bool) -> None:
-    """Not in shared rows, not in rows of its own, not in free pages, not in the WAL; a neighbour loses nothing."""
-    async with server(path) as store:
-        payloads = await shared_chunks(store, "erased", "kept")
-        await store.seal(Lease(StreamId("erased"), "w", 1), SEAL)
-        if packed:
-            await store.tidy()
-        await store.purge(StreamId("erased"), Gone.DELETED)
-        if forget:
-            await store.forget(StreamId("erased"))
-        await store.tidy()
-        assert b"<erased " not in content(path)
-        assert b"<kept " in content(path)
-        assert await whole(store, "kept") == payloads["kept"]
-        assert rows(path, "SELECT count(*) FROM chore") == [(0,)]
-        await store.seal(Lease(StreamId("kept"), "w", 1), SEAL)
-        await store.tidy()
-        assert await whole(store, "kept") == payloads["kept"]
-
-
-@pytest.mark.anyio
-async def test_a_purge_gives_the_space_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files shrink, and nobody has to ask for it."""
-    monkeypatch.setattr(_keeper, "SCRUB_EVERY_S", 0.05)
-    async with server(path) as store:
-        await shared_chunks(store, "s", step=20_000, steps=100)
-        await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
-        await store.purge(StreamId("s"), Gone.EXPIRED)
-        with anyio.fail_after(20):
-            while len(content(path)) > 200_000:  # noqa: ASYNC110
-                await anyio.sleep(0.01)
-
-
-# --- a killed process -------------------------------------------------------------------------------------------
-
-CHILD = """
-import sys, anyio
-from pathlib import Path
-from resumestream.model import NewStream, StreamId
-from resumestream.policy import Policy
-from resumestream.stores import SQLiteStore
-
-async def main():
-    async with SQLiteStore(Path(sys.argv[1]), policy=Policy(), serving=True) as store:
-        print(b"".join(store.secrets).hex(), flush=True)
-        lease, at = await store.create(NewStream(StreamId("s"), "p", "u", "w", store.now(), 60, 60)), 0
-        while True:
-            at = await store.append(lease, at, b"%08d" % at)
-            print(at, flush=True)
-
-anyio.run(main, backend=sys.argv[2])
-"""
-
-
-@pytest.mark.anyio
-async def test_kill_9_loses_nothing_acknowledged(path: Path, anyio_backend: str) -> None:
-    """Every append that was acknowledged is there, the secrets are the same, and the lock is free at once."""
-    command = [sys.executable, "-c", CHILD, str(path), anyio_backend]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
-    assert child.stdout
-    try:
-        secrets = child.stdout.readline().strip()
-        for _ in range(200):
-            child.stdout.readline()
-        with pytest.raises(StoreLocked, match=f"process {child.pid}"):
-            await server(path).__aenter__()
-    finally:
-        child.send_signal(signal.SIGKILL)
-        told, _ = child.communicate()
-    acknowledged = int(told.split()[-1]) if told.endswith("\n") else int(told.split()[-2])
-    async with server(path) as store:
-        assert b"".join(store.secrets).hex() == secrets
-        (info,) = await store.unsealed()
-        assert info.tail >= acknowledged >= 200 * 8
-        assert await whole(store, "s") == b"".join(b"%08d" % at for at in range(0, info.tail, 8))
 
 
 def test_the_store_clock_ignores_the_wall_clock() -> None:

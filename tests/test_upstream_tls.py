@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,9 +159,16 @@ async def test_records_that_came_together_are_received_together(cafile: Path) ->
 
 @pytest.mark.parametrize("framed", [False, True])
 @pytest.mark.parametrize("goodbye", [False, True])
+@pytest.mark.parametrize("lenient", [False, True])
 @in_time
-async def test_only_a_goodbye_ends_an_unframed_answer(framed: bool, goodbye: bool, cafile: Path) -> None:
-    """Anybody on the way can send a FIN; TLS says who it came from. A framed answer needs no goodbye."""
+async def test_only_a_goodbye_ends_an_unframed_answer(framed: bool, goodbye: bool, lenient: bool, cafile: Path) -> None:
+    """Anybody on the way can send a FIN; TLS says who it came from, whatever the context's options are. A framed answer
+    needs no goodbye."""
+    context = ssl.create_default_context(cafile=cafile)
+    if lenient:
+        context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    else:
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
 
     def script(peer: Peer, server: Server) -> None:
         peer.read_request()
@@ -170,7 +178,8 @@ async def test_only_a_goodbye_ends_an_unframed_answer(framed: bool, goodbye: boo
             peer.tls.flush()
 
     async with serving(script, tls=served("localhost")) as server:
-        answer = await tls_call(server, cafile).open()
+        upstream = Upstream(server.url("https", "localhost"), verify=context)
+        answer = await call(server, upstream=upstream).open()
         if framed or goodbye:
             assert await whole(answer) == BODY
         else:
@@ -208,6 +217,25 @@ async def test_an_answer_before_the_whole_request_is_heard_over_tls(cafile: Path
         server.go.release()
         assert await whole(answer) == BODY
         server.go.release()
+
+
+@in_time
+async def test_an_early_answer_and_a_reset_are_heard_or_lost_over_tls(cafile: Path, anyio_backend: str) -> None:
+    """TLS takes no answer back that the socket still holds; asyncio drops what it holds when a send fails."""
+
+    def script(peer: Peer, server: Server) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(script, tls=served("localhost")) as server:
+        for _ in range(20):
+            answer = await opened(tls_call(server, cafile, body=BIG))
+            if isinstance(answer, UpstreamLost):
+                assert anyio_backend == "asyncio" or sys.platform != "linux"
+                assert answer.detail in ("connection_reset", "no_answer")
+            else:
+                assert answer.head.status == 413
+                assert await whole(answer) == b""
 
 
 @pytest.mark.parametrize("stale", ["goodbye", "cut", "spoke unasked"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +19,7 @@ from ..errors import ResumeStreamError
 
 END_S = 3.0
 LINE_BYTES = 65_536
+KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL  # there, SIGTERM is as hard
 
 
 class Child:
@@ -67,16 +71,21 @@ class Child:
         return self._log.read_text(errors="replace").strip()[-2000:] or "it said nothing"
 
     async def kill(self) -> int:
-        """SIGKILL; the exit code, -9 where that is what ended it."""
-        self.running.kill()
+        """The exit code; `-SIGKILL` where that is what ended it."""
+        self._send(KILL)
         return await self.running.wait()
+
+    def _send(self, number: signal.Signals) -> None:
+        # Not by the process object: that reaps a child which has just ended, before asyncio does, which then misses it.
+        with suppress(ProcessLookupError):
+            os.kill(self.running.pid, number)
 
     async def _end(self) -> None:
         process = self.running
         if process.returncode is None:
-            process.terminate()
+            self._send(signal.SIGTERM)
             with anyio.move_on_after(END_S):
                 await process.wait()
         if process.returncode is None:
-            process.kill()
+            self._send(KILL)
         await process.aclose()

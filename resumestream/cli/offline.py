@@ -11,8 +11,9 @@ from ..http.positions import bounded
 from ..model import Query, StreamId, StreamInfo
 from ..offsets import parse_offset
 from ..policy import Policy
+from ..refusals import gone
 from ..stores import MemoryStore, open_store
-from ..tail import Tail, gone
+from ..tail import Tail
 from .streams import Reading, Record, Wanted
 
 PAGE = 1000

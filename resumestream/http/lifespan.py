@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("resumestream")
 
+_LAST_WORDS = frozenset({"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+
 
 class WithLifespan:
     """`app`, inside `running()` from the server's start-up to its shutdown: entered first, left last."""
@@ -84,5 +86,7 @@ class _Inner:
         if message["type"] == "lifespan.startup.complete":
             self._started = True
             await self._send(message)
-        else:
+        elif message["type"] in _LAST_WORDS:
             self.last = message
+        else:  # as the servers do, so that an app which takes every scope for a request has no lifespan
+            raise ValueError(f"{message['type']} is no answer to a lifespan")

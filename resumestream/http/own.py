@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -39,13 +40,13 @@ def hashed(site: Site, principal: Principal, key: str) -> str:
     return key_hash(site.hub.store.secrets[0], principal.id, UPSTREAM, key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Own:
     """How one call of `response` or `start` wants its stream. Raises ConfigError for wrong values."""
 
     media_type: str
     dialect: str | None
-    labels: tuple[str, ...]
+    labels: Iterable[str]
     retain_s: float | None
     on_disconnect: str | None
     retry_of: str | None
@@ -57,8 +58,10 @@ class Own:
             raise ConfigError(f"on_disconnect is {self.on_disconnect!r}; use 'continue', 'cancel' or 'grace:N'")
         if self.retain_s is not None and not self.retain_s >= 0:
             raise ConfigError(f"retain_s is {self.retain_s!r}; it must be 0 or more")
-        if len(self.labels) > MAX_LABELS or not all(map(TOKEN.fullmatch, self.labels)):
+        listed = () if isinstance(self.labels, str) else tuple(self.labels)
+        if isinstance(self.labels, str) or len(listed) > MAX_LABELS or not all(map(TOKEN.fullmatch, listed)):
             raise ConfigError(f"labels are {self.labels!r}; give a list of at most {MAX_LABELS}, each {TOKEN_FORM}")
+        self.labels = listed
 
     async def claim(
         self, site: Site, key: str | None, source: SourceCallable | None, principal: Principal, *, found: bool

@@ -95,7 +95,8 @@ def find(conn: sqlite3.Connection, query: Query) -> list[StreamInfo]:
         values.extend(parameters)
 
     if query.principal is not None:
-        condition("principal = ?", query.principal)
+        # The plus keeps SQLite from walking all streams of a principal where a key or a scope names a few
+        condition("+principal = ?" if query.keys or query.scope else "principal = ?", query.principal)
     if query.state is not None:
         condition(_STATES[query.state])
     if query.upstream is not None:
@@ -103,7 +104,7 @@ def find(conn: sqlite3.Connection, query: Query) -> list[StreamInfo]:
     if query.keys:
         condition(f"key IN ({', '.join('?' * len(query.keys))})", *query.keys)
     if query.scope is not None:
-        condition("scope = ?", query.scope)
+        condition("scope = ? AND scope <> ''" if query.scope else "scope = ?", query.scope)
     for label in query.labels:
         condition("row IN (SELECT stream FROM label WHERE label = ?)", label)
     if query.after is not None:

@@ -40,6 +40,7 @@ CREATE TABLE stream (
 );
 CREATE INDEX stream_of_principal ON stream (principal);
 CREATE INDEX stream_of_key ON stream (key) WHERE key IS NOT NULL;
+CREATE INDEX stream_of_scope ON stream (scope) WHERE scope <> '';
 CREATE INDEX stream_unsealed ON stream (row) WHERE sealed_at IS NULL;
 CREATE INDEX stream_to_cancel ON stream (row) WHERE cancel_requested AND sealed_at IS NULL;
 

@@ -105,11 +105,10 @@ class Writer:
                 self._write(writes)
             for call in calls:
                 if not isinstance(call, _Write):
-                    call.result = self._keeper.step()
+                    call.result = self._keep()
             self._report(calls)
             if not asked or (self._keeper.wait_s() == 0 and time.monotonic() > self._kept_at + KEEP_EVERY_S):
-                self._keeper.step()
-                self._kept_at = time.monotonic()
+                self._keep()
 
     def _take(self) -> list[_Call | None]:
         """All that was asked so far, None for `stop`. Waits for the first; comes back empty for idle-time work."""
@@ -136,10 +135,7 @@ class Writer:
         conn = self._conn
         batch = Batch(conn, ChunkWriter(conn))
         try:
-            full = self._all_disk or any(call.disk for call in calls)
-            if full is not self._full:
-                conn.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
-                self._full = full
+            self._sync(self._all_disk or any(call.disk for call in calls))
             conn.execute("BEGIN IMMEDIATE")
             for call in calls:
                 call.error = None
@@ -159,6 +155,16 @@ class Writer:
             return error
         self._keeper.chores |= batch.chores
         return None
+
+    def _keep(self) -> bool:
+        self._sync(False)  # it moves and drops what is durable already; the next synced commit covers it
+        self._kept_at = time.monotonic()
+        return self._keeper.step()
+
+    def _sync(self, full: bool) -> None:
+        if full is not self._full:
+            self._conn.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full = full
 
     def _report(self, calls: list[_Call]) -> None:
         """One callback for all of them, so that a batch wakes the loop once."""

@@ -160,7 +160,5 @@ def _default_context(cafile: str | None) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=cafile)
     except OSError as error:
         raise ConfigError(f"Upstream.verify is {cafile!r}, which cannot be read as a PEM file: {error}") from error
-    # Python ignores an end without TLS's own goodbye; here it is what tells a cut answer from a whole one.
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -12,7 +12,7 @@ import h11
 
 from ..errors import InvalidHeader, UpstreamLost
 from .config import Origin
-from .wire import Wire
+from .wire import Cut, Wire
 
 Body = Callable[[], Awaitable[bytes]]
 """Gives the next piece of a request body; an empty one ends it."""
@@ -136,9 +136,10 @@ class Connection:
     async def _read(self) -> None:
         try:
             data = await self._wire.receive()
-        except anyio.BrokenResourceError as error:
-            # TLS without its goodbye ends like any connection that is cut.
-            self._lost = self._closed if isinstance(error.__cause__, ssl.SSLError) else "connection_reset"
+        except Cut:
+            self._lost = self._closed
+        except anyio.BrokenResourceError:
+            self._lost = "connection_reset"
         except ssl.SSLError:
             self._lost = "tls_failed"
         except BaseException:

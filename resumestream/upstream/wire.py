@@ -29,6 +29,10 @@ _SOCKET_OPTIONS = [
 ]
 
 
+class Cut(Exception):
+    """TLS ended without its goodbye: anybody on the way can do that, so it is the end of nothing."""
+
+
 class Wire:
     """A connected byte stream, plain or TLS. One task may send while another receives."""
 
@@ -68,14 +72,19 @@ class Wire:
             self.give_up_sending()
 
     async def receive(self) -> bytes:
-        """All that is there, after waiting for something; or none at a proper end. Raises BrokenResourceError,
+        """All that is there, after waiting for something; or none at a proper end. Raises Cut, BrokenResourceError,
         ssl.SSLError."""
         if self._tls_error is not None:
             raise self._tls_error
         try:
             data = await self._stream.receive(_READ_BYTES)
-        except anyio.EndOfStream:
-            return b""
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            # TLS reads on to the socket's end only where no goodbye came. OpenSSL may not mind; that is an option.
+            if self._tls is not None and self._socket.ended:
+                raise Cut from None
+            if isinstance(error, anyio.EndOfStream):
+                return b""
+            raise
         if self._tls is None:
             return data
         # TLS gives one record, often one event, at a time, however many came in one read.
@@ -122,6 +131,7 @@ class _Socket(anyio.abc.ByteStream):
         self._stream = stream
         self._sending = anyio.CancelScope()
         self._more = False
+        self.ended = False
         self.given_up = False
 
     def tune(self) -> None:
@@ -145,7 +155,11 @@ class _Socket(anyio.abc.ByteStream):
         self._sending.cancel()
 
     async def receive(self, max_bytes: int = _READ_BYTES) -> bytes:
-        data = await self._stream.receive(max_bytes)
+        try:
+            data = await self._stream.receive(max_bytes)
+        except anyio.EndOfStream:
+            self.ended = True
+            raise
         # asyncio may have read further than we asked: what it holds back, no look at the socket can show.
         self._more = len(data) == max_bytes
         return data

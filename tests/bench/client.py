@@ -3,8 +3,8 @@
     python client.py replay PORT REQUEST TIMES        one connection, one request after the other
     python client.py live PORT REQUEST STREAMS        so many connections at once, the request's `{}` is their number
 
-`REQUEST` is `METHOD PATH [name:value ...]`. One JSON line comes back: `seconds` (of each replay, or of all streams from
-the first request to the last end), `bytes` and `events` of the bodies, all of them checked to be whole.
+`REQUEST` is `METHOD PATH [name:value ...]`. One JSON line comes back: `seconds` of each replay, or of all streams from the
+first request to the last end; `bytes` and `events` of all bodies, every one of which came whole.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import sys
 import time
 
 DEADLINE_S = 30
+MOST_BYTES = 4 * 1024 * 1024
+_OK = b"HTTP/1.1 200"
+_HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _END_OF_CHUNKS = b"0\r\n\r\n"
 
@@ -29,53 +32,53 @@ def encode(request: str, number: int = 0) -> bytes:
 
 def replay(port: int, request: str, times: int) -> dict[str, object]:
     sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
-    asked, buffer, seconds, total = encode(request), memoryview(bytearray(4 << 20)), [], 0
+    asked, buffer = encode(request), memoryview(bytearray(MOST_BYTES))
+    seconds, size, events = list[float](), 0, 0
     for _ in range(times):
         started = time.perf_counter()
         sock.sendall(asked)
-        held, size, head = 0, 0, b""
-        while not head or (held < size if size else buffer[held - 5 : held] != _END_OF_CHUNKS):
-            if not (got := sock.recv_into(buffer[held:])):
-                raise SystemExit(f"the server hung up after {held} bytes: {bytes(buffer[:held])[:200]!r}")
+        held, head, end = 0, b"", 0
+        while not head or (held < end if end else buffer[held - 5 : held] != _END_OF_CHUNKS):
+            got = sock.recv_into(buffer[held:])
             held += got
-            if not head and (end := bytes(buffer[: min(held, 8192)]).find(b"\r\n\r\n")) >= 0:
-                head = bytes(buffer[: end + 4])
+            if not got or buffer[: len(_OK)] != _OK:
+                raise SystemExit(f"not a whole answer: {bytes(buffer[:held])[:400]!r}")
+            if not head and _HEAD_END in (begun := bytes(buffer[: min(held, 8192)])):
+                head = begun[: begun.index(_HEAD_END) + 4]
                 length = _LENGTH.search(head)
-                size = end + 4 + int(length[1]) if length else 0
+                end = len(head) + int(length[1]) if length else 0
         seconds.append(time.perf_counter() - started)
         body = bytes(buffer[len(head) : held])
-        total += len(body) if size else len(unchunked(body))
-    events = (body if size else unchunked(body)).count(b"\n\n")
-    return {"seconds": seconds, "bytes": total, "events": events * times}
+        body = body if end else unchunked(body)
+        size += len(body)
+        events += body.count(b"\n\n")
+    return {"seconds": seconds, "bytes": size, "events": events}
 
 
 def live(port: int, request: str, streams: int) -> dict[str, object]:
-    open_ = selectors.DefaultSelector()
-    bodies: dict[socket.socket, bytearray] = {}
+    unended = selectors.DefaultSelector()
+    answers: dict[socket.socket, bytearray] = {}
     started = time.perf_counter()
     for number in range(streams):
         sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
         sock.sendall(encode(request, number))
-        open_.register(sock, selectors.EVENT_READ)
-        bodies[sock] = bytearray()
-    left = streams
-    while left:
-        ready = open_.select(DEADLINE_S)
-        if not ready:
-            raise SystemExit(f"{left} of {streams} streams stand still")
+        unended.register(sock, selectors.EVENT_READ, sock)
+        answers[sock] = bytearray()
+    while unended.get_map():
+        if not (ready := unended.select(DEADLINE_S)):
+            raise SystemExit(f"{len(unended.get_map())} of {streams} streams stand still")
         for key, _ in ready:
-            sock = key.fileobj
-            data = sock.recv(1 << 20)
-            bodies[sock] += data
-            if not data:
-                raise SystemExit(f"a stream was cut after {len(bodies[sock])} bytes: {bytes(bodies[sock][-300:])!r}")
-            if bodies[sock].endswith(_END_OF_CHUNKS):
-                open_.unregister(sock)
+            sock = key.data
+            data, answer = sock.recv(1 << 20), answers[sock]
+            answer += data
+            if not data or not answer.startswith(_OK):
+                raise SystemExit(f"not a whole answer: {bytes(answer)[:400]!r}")
+            if answer.endswith(_END_OF_CHUNKS):
+                unended.unregister(sock)
                 sock.close()
-                left -= 1
     seconds = time.perf_counter() - started
-    answers = [unchunked(bytes(body).partition(b"\r\n\r\n")[2]) for body in bodies.values()]
-    return {"seconds": seconds, "bytes": sum(map(len, answers)), "events": sum(a.count(b"\n\n") for a in answers)}
+    bodies = [unchunked(bytes(answer).partition(_HEAD_END)[2]) for answer in answers.values()]
+    return {"seconds": [seconds], "bytes": sum(map(len, bodies)), "events": sum(b.count(b"\n\n") for b in bodies)}
 
 
 def unchunked(data: bytes) -> bytes:

@@ -5,6 +5,7 @@ relay URL a plain Starlette + aiohttp relay of what is at URL, as one writes it 
 ours URL  resumestream in front of URL; a third argument is its store
 
 `GET /_cpu` on each: the CPU seconds that the process has used so far, all its threads. A server ends with its stdin.
+Each imports what it needs when it is made, so that none carries the others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
 from urllib.parse import parse_qsl
 
 import uvicorn
@@ -40,34 +43,39 @@ def event(number: int) -> bytes:
     return f"data: {json.dumps(chunk, separators=(',', ':'))}\n\n".encode()
 
 
+@cache
 def events(count: int) -> list[bytes]:
-    """A whole answer of `count` events."""
+    """A whole answer, by event."""
     return [*map(event, range(count - 1)), b"data: [DONE]\n\n"]
 
 
+@cache
+def blocks(count: int) -> list[bytes]:
+    """The same, in large blocks."""
+    body = b"".join(events(count))
+    return [body[at : at + BLOCK_BYTES] for at in range(0, len(body), BLOCK_BYTES)]
+
+
 def raw() -> ASGIApp:
-    """`?n=EVENTS`: the answer in large blocks, with its length. `&rate=N`: one send an event, N of them a second;
-    `&rate=0`: one send an event, as fast as the socket takes it."""
-    answers: dict[int, list[bytes]] = {}
+    """`?n=EVENTS`: the answer in large blocks, with its length. `&rate=N`: one send an event, N of them a second, and
+    with N = 0 as fast as the socket takes them."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         asked = {name: int(value) for name, value in parse_qsl(scope["query_string"].decode())}
-        count = asked.get("n", 1)
-        pieces = answers.get(count) or answers.setdefault(count, events(count))
-        headers = [SSE]
-        if "rate" not in asked:
-            body = memoryview(b"".join(pieces))
-            headers.append((b"content-length", str(len(body)).encode()))
-            pieces = [body[at : at + BLOCK_BYTES] for at in range(0, len(body), BLOCK_BYTES)]
+        paced, headers = "rate" in asked, [SSE]
+        pieces = events(asked["n"]) if paced else blocks(asked["n"])
+        if not paced:
+            headers.append((b"content-length", str(sum(map(len, pieces))).encode()))
+        gap_s = 1 / asked["rate"] if asked.get("rate") else 0
         while (await receive()).get("more_body"):
             pass
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        loop, gap = asyncio.get_running_loop(), 1 / asked["rate"] if asked.get("rate") else 0
-        due = loop.time()
+        now = asyncio.get_running_loop().time
+        due = now()
         for piece in pieces:
-            if gap:
-                due += gap
-                await asyncio.sleep(due - loop.time())
+            if gap_s:
+                due += gap_s
+                await asyncio.sleep(due - now())
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body"})
 
@@ -75,8 +83,6 @@ def raw() -> ASGIApp:
 
 
 def relay(upstream: str) -> ASGIApp:
-    from contextlib import asynccontextmanager
-
     import aiohttp
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -84,7 +90,7 @@ def relay(upstream: str) -> ASGIApp:
     from starlette.routing import Route
 
     @asynccontextmanager
-    async def lifespan(app: Starlette):
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, aiohttp.ClientSession]]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             yield {"session": session}
 
@@ -92,7 +98,7 @@ def relay(upstream: str) -> ASGIApp:
         url = f"{upstream}{request.url.path}?{request.url.query}"
         answer = await request.state.session.post(url, data=await request.body())
 
-        async def body():
+        async def body() -> AsyncIterator[bytes]:
             async with answer:
                 async for data in answer.content.iter_any():
                     yield data

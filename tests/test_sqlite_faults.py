@@ -1,0 +1,158 @@
+"""A disk that is full, locked, failing or damaged, and a process that is killed: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resumestream.errors import StoreBusy, StoreError, StoreFull, StoreLocked
+from resumestream.model import StreamId
+from resumestream.stores import SQLiteStore
+
+from .sqlite_files import SEAL, offline, server, stream, together, whole
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the store of a test is."""
+    return tmp_path / "streams.db"
+
+
+async def pages(store: SQLiteStore, most: int) -> None:
+    """Let the database have that many pages: a full disk, as SQLite tells it."""
+    assert store._writer
+    await store._writer.call(lambda batch: batch.conn.execute(f"PRAGMA max_page_count = {most}").fetchall(), disk=False)
+
+
+@pytest.mark.anyio
+async def test_a_full_disk_loses_nothing_acknowledged(path: Path) -> None:
+    """The append that finds no space is refused as such; a seal beside it lands; with space the same append does."""
+    async with server(path) as store:
+        big, small = await stream(store, "big", b"kept"), await stream(store, "small", b"kept")
+        await pages(store, 1)  # SQLite takes the present size: no growth at all
+        refused, sealed = await together(
+            store, partial(store.append, big, 4, bytes(100_000)), partial(store.seal, small, SEAL)
+        )
+        assert isinstance(refused, StoreFull)
+        assert "no space" in refused.message
+        assert (sealed.tail, sealed.sealed) == (4, True)
+        assert await whole(store, "big") == b"kept"
+        await pages(store, 1_000_000)
+        assert await store.append(big, 4, bytes(100_000)) == 100_004
+
+
+@pytest.mark.anyio
+async def test_a_foreign_write_lock_is_busy_and_reads_go_on(path: Path) -> None:
+    """Another process that holds the write lock longer than `busy_s` makes writes fail as busy, and only them."""
+    async with server(path, busy_s=0.05) as store:
+        lease = await stream(store, "s", b"payload")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusy) as refused:
+            await store.append(lease, 7, b"more")
+        assert refused.value.retry
+        assert await whole(store, "s") == b"payload"
+        other.execute("ROLLBACK")
+        other.close()
+        assert await store.append(lease, 7, b"more") == 11
+
+
+class FailingSync:
+    """A connection whose next COMMIT fails in fsync, as a disk that lost pages does: once."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self.armed = False
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        if sql == "COMMIT" and self.armed:
+            self.armed = False
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+        return self._conn.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._conn, name)
+
+
+@pytest.mark.anyio
+async def test_after_a_failed_sync_nothing_is_written(path: Path) -> None:
+    """The next sync would succeed over the hole that the first one reported, so there is none before a reopen."""
+    async with server(path) as store:
+        assert store._writer
+        lease = await stream(store, "s", b"kept")
+        store._writer._conn = failing = FailingSync(store._conn)  # type: ignore[assignment]
+        failing.armed = True
+        for _ in range(2):
+            with pytest.raises(StoreError, match="disk I/O error"):
+                await store.append(lease, 4, b"lost")
+        assert await whole(store, "s") == b"kept"
+    async with server(path) as store:
+        assert await store.append(lease, 4, b"more") == 8
+
+
+@pytest.mark.anyio
+async def test_missing_payload_is_an_error_and_never_other_bytes(path: Path) -> None:
+    """A hole in the index is reported, wherever a read begins."""
+    async with server(path) as store:
+        await stream(store, "s", b"one", b"two", b"three")
+    conn = sqlite3.connect(path)
+    with conn:
+        conn.execute("DELETE FROM slice WHERE at = 3")
+    conn.close()
+    async with offline(path) as store:
+        assert await store.read(StreamId("s"), 0, 3) == b"one"
+        for at in (0, 3, 4):
+            with pytest.raises(StoreError, match="damaged"):
+                await store.read(StreamId("s"), at, 11)
+        assert await store.read(StreamId("s"), 6, 5) == b"three"
+
+
+CHILD = """
+import sys, anyio
+from pathlib import Path
+from resumestream.model import NewStream, StreamId
+from resumestream.policy import Policy
+from resumestream.stores import SQLiteStore
+
+async def main():
+    async with SQLiteStore(Path(sys.argv[1]), policy=Policy(), serving=True) as store:
+        print(b"".join(store.secrets).hex(), flush=True)
+        lease, at = await store.create(NewStream(StreamId("s"), "p", "u", "w", store.now(), 60, 60)), 0
+        while True:
+            at = await store.append(lease, at, b"%08d" % at)
+            print(at, flush=True)
+
+anyio.run(main, backend=sys.argv[2])
+"""
+
+
+@pytest.mark.anyio
+async def test_kill_9_loses_nothing_acknowledged(path: Path, anyio_backend: str) -> None:
+    """Every append that was acknowledged is there, the secrets are the same, and the lock is free at once."""
+    command = [sys.executable, "-c", CHILD, str(path), anyio_backend]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
+    assert child.stdout
+    try:
+        secrets = child.stdout.readline().strip()
+        for _ in range(200):
+            child.stdout.readline()
+        with pytest.raises(StoreLocked, match=f"process {child.pid}"):
+            await server(path).__aenter__()
+    finally:
+        child.send_signal(signal.SIGKILL)
+        told, _ = child.communicate()
+    acknowledged = int(told.split()[-1]) if told.endswith("\n") else int(told.split()[-2])
+    async with server(path) as store:
+        assert b"".join(store.secrets).hex() == secrets
+        (info,) = await store.unsealed()
+        assert info.tail >= acknowledged >= 200 * 8
+        assert await whole(store, "s") == b"".join(b"%08d" % at for at in range(0, info.tail, 8))

@@ -1,0 +1,107 @@
+"""Idle-time work on SQLite: what has ended is packed, what was purged leaves no byte, and space comes back."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from resumestream.model import Gone, Lease, StreamId
+from resumestream.stores import SQLiteStore, _keeper
+from resumestream.stores._keeper import Keeper
+from resumestream.stores._payload import PACK_BYTES
+
+from .sqlite_files import SEAL, content, rows, server, stream, together, whole
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the store of a test is."""
+    return tmp_path / "streams.db"
+
+
+async def shared_chunks(store: SQLiteStore, *names: str, step: int = 1000, steps: int = 300) -> dict[str, bytes]:
+    """Streams that grow side by side, so that they share chunks; each one's bytes are its own."""
+    payloads = {name: b"".join(b"<%s %06d>" % (name.encode(), i) + bytes(step) for i in range(steps)) for name in names}
+    leases = [await stream(store, name) for name in names]
+    size = len(payloads[names[0]]) // steps
+    for at in range(0, size * steps, size):
+        calls = [partial(store.append, lease, at, payloads[lease.stream][at : at + size]) for lease in leases]
+        await together(store, *calls)
+    return payloads
+
+
+@pytest.mark.anyio
+async def test_a_sealed_stream_is_packed(path: Path) -> None:
+    """Its bytes stay the same while they move into long rows of its own; a live neighbour is left alone."""
+    async with server(path) as store:
+        payloads = await shared_chunks(store, "ended", "live")
+        await store.seal(Lease(StreamId("ended"), "w", 1), SEAL)
+        while await store._open_writer().keep():
+            assert await whole(store, "ended") == payloads["ended"]
+            assert await whole(store, "live") == payloads["live"]
+        counts = "SELECT id, count(*) FROM slice JOIN stream ON stream.row = stream GROUP BY stream ORDER BY id"
+        assert rows(path, counts) == [("ended", 2), ("live", 300)]
+        assert len(payloads["ended"]) > PACK_BYTES
+        await store.seal(Lease(StreamId("live"), "w", 1), SEAL)
+        await store.tidy()
+        assert await whole(store, "live") == payloads["live"]
+        assert rows(path, "SELECT count(*) FROM chunk") == [(4,)]
+
+
+@pytest.mark.anyio
+async def test_packing_goes_on_after_a_crash(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a store that was left in the middle of packing has still to do is done by the next server."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "wait_s", lambda _: None)  # the first server never finds itself idle
+        async with server(path) as store:
+            payloads = await shared_chunks(store, "s")
+            await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
+            assert await store._open_writer().keep()
+    assert rows(path, "SELECT packed FROM chore") == [(PACK_BYTES,)]
+    async with server(path) as store:
+        with anyio.fail_after(10):
+            while rows(path, "SELECT * FROM chore"):  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+        assert await whole(store, "s") == payloads["s"]
+    assert rows(path, "SELECT count(*) FROM slice") == [(2,)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("forget", [False, True])
+async def test_a_purge_leaves_no_byte(path: Path, packed: bool, forget: bool) -> None:
+    """Not in shared rows, not in rows of its own, not in free pages, not in the WAL; a neighbour loses nothing."""
+    async with server(path) as store:
+        payloads = await shared_chunks(store, "erased", "kept")
+        await store.seal(Lease(StreamId("erased"), "w", 1), SEAL)
+        if packed:
+            await store.tidy()
+        await store.purge(StreamId("erased"), Gone.DELETED)
+        if forget:
+            await store.forget(StreamId("erased"))
+        await store.tidy()
+        assert b"<erased " not in content(path)
+        assert b"<kept " in content(path)
+        assert await whole(store, "kept") == payloads["kept"]
+        assert rows(path, "SELECT * FROM chore") == []
+        assert rows(path, "SELECT count(*) FROM label") == [(1 if forget else 2,)]
+        await store.seal(Lease(StreamId("kept"), "w", 1), SEAL)
+        await store.tidy()
+        assert await whole(store, "kept") == payloads["kept"]
+
+
+@pytest.mark.anyio
+async def test_a_purge_gives_the_space_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files shrink, and nobody has to ask for it."""
+    monkeypatch.setattr(_keeper, "SCRUB_EVERY_S", 0.05)
+    async with server(path) as store:
+        await shared_chunks(store, "s", step=20_000, steps=100)
+        await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
+        await store.purge(StreamId("s"), Gone.EXPIRED)
+        with anyio.fail_after(20):
+            while len(content(path)) > 200_000:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
