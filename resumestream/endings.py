@@ -26,7 +26,7 @@ DETAILS: dict[str, tuple[Moved, str]] = {
     "silent": (Moved.UPSTREAM_STALLED, "{where} sent no answer within {limit:g} s"),
     "silent_body": (Moved.UPSTREAM_STALLED, "{where} sent no byte of its answer within {limit:g} s"),
     "no_bytes": (Moved.UPSTREAM_STALLED, "{where} sent nothing for {limit:g} s"),
-    "requested": (Moved.STOP_ASKED, "stopped on request; the partial answer is kept"),
+    "requested": (Moved.STOP_ASKED, "stopped on request"),
     "deleted": (Moved.STOP_ASKED, "stopped and deleted on request"),
     "nobody_listens": (Moved.STOP_ASKED, "stopped because the last reader left"),
     "max_duration_s": (Moved.CAP_REACHED, "stopped: the answer took longer than {limit:g} s"),

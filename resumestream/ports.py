@@ -97,7 +97,8 @@ class LogStore(Protocol):
         ...
 
     async def find(self, query: Query) -> list[StreamInfo]:
-        """At most `query.limit` records, newest first."""
+        """At most `query.limit` records, newest first. Raises StreamNotFound when `query.after` is forgotten, unknown
+        or not `query.principal`'s: the three look alike."""
         ...
 
     async def unsealed(self) -> list[StreamInfo]:

@@ -13,7 +13,8 @@ from .ports import LogStore
 from .refusals import gone
 
 BLOCK_BYTES = 256 * 1024
-"""The largest page. Replays in blocks of 64 to 256 KiB run at the speed of nginx's sendfile (measured)."""
+"""The largest page, and so what a reader that lags holds in memory. A page of SQLite costs a hop to a thread: 128 KiB
+replay a fifth slower, 512 KiB hardly faster (measured)."""
 
 POLL_S = 0.25
 """How often a tail of a stream that somebody else drains looks at the store."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from resumestream.testing.provider import ScriptedProvider
 
@@ -58,8 +59,8 @@ class Process:
         for thread in self._threads:
             thread.start()
 
-    def _gather(self, stream: object, into: list[bytes]) -> None:
-        while data := stream.read1(65536):  # type: ignore[attr-defined]
+    def _gather(self, stream: IO[bytes], into: list[bytes]) -> None:
+        while data := os.read(stream.fileno(), 65536):
             with self._changed:
                 into.append(data)
                 self._changed.notify_all()

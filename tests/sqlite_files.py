@@ -64,6 +64,12 @@ async def together(store: SQLiteStore, *calls: Callable[[], Awaitable[Any]]) -> 
     return results
 
 
+async def allow_pages(store: SQLiteStore, most: int) -> None:
+    """Let the database have that many pages, or the present number if that is more: a full disk, as SQLite tells it."""
+    limit = f"PRAGMA max_page_count = {most}"
+    await store._entered().call(lambda batch: batch.conn.execute(limit).fetchall(), disk=False)
+
+
 def rows(path: Path, sql: str) -> list[Any]:
     conn = sqlite3.connect(path)
     try:

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -91,8 +92,6 @@ def test_in_a_terminal_it_stays(temporary: Path) -> None:
 
 def test_it_says_what_failed(temporary: Path) -> None:
     """A server that cannot start is told with its own words, and is a failure."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(

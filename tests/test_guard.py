@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resumestream.errors import VersionUnsupported
-from resumestream.http.guard import Guard, cut, guarded, require_cuttable
+from resumestream.http.guard import Guard, cut, finishing, guarded, require_cuttable
 from resumestream.testing.running import running
 
 Connect = Callable[[], HTTPConnection]
@@ -268,3 +268,39 @@ async def test_without_a_guard_the_sender_is_told() -> None:
 
     await call(Guard(inner), http_scope())
     assert answers == [True, True]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("more_body", "taken"), [(True, False), (False, True)])
+async def test_only_the_final_message_is_safe_from_cancellation(more_body: bool, taken: bool) -> None:
+    """A server that tells of the disconnect from within the last send is let finish it; a reader that left is not."""
+    told, done = anyio.Event(), list[bool]()
+
+    async def send(message: Message) -> None:
+        told.set()
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        done.append(True)
+
+    message = {"type": "http.response.body", "body": b"x", "more_body": more_body}
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(finishing(http_scope(), send, 60), message)
+            await told.wait()
+            tasks.cancel_scope.cancel()
+    assert bool(done) == taken
+
+
+@pytest.mark.anyio
+async def test_a_final_message_that_nobody_takes_is_a_cut() -> None:
+    """Or a middleware would end the answer cleanly, without it."""
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        async def never(message: Message) -> None:
+            await anyio.sleep_forever()
+
+        await finishing(scope, never, 0.01)({"type": "http.response.body", "body": b"the end"})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    assert [message["type"] for message in await call(Guard(inner), http_scope())] == ["http.response.start"]

@@ -80,10 +80,23 @@ async def test_offline_creates_nothing(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def without_tables(path: Path) -> None:
+    conn = sqlite3.connect(path)
+    conn.execute("PRAGMA journal_mode = WAL")
+    conn.close()
+
+
 @pytest.mark.anyio
-async def test_a_creation_that_died_is_taken_up(path: Path) -> None:
-    """An empty file, as a kill in the middle of making the store leaves it, becomes a store."""
-    await anyio.Path(path).touch()
+@pytest.mark.parametrize("leave", [empty, without_tables])
+async def test_a_creation_that_died_is_taken_up(path: Path, leave: Callable[[Path], None]) -> None:
+    """What a kill in the middle of making the store leaves is no store yet, and becomes one."""
+    leave(path)
+    with pytest.raises(StoreUnusable, match="there is no store"):
+        await offline(path).__aenter__()
     async with server(path) as store:
         await stream(store, "s", b"payload")
         assert await whole(store, "s") == b"payload"
@@ -285,32 +298,30 @@ async def test_a_cancelled_call_happens_all_the_same(path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_calls_under_way_finish_before_a_close(path: Path) -> None:
-    """A close in the middle of reads and writes waits for them; what is asked afterwards is refused."""
-    store, release, results = server(path), threading.Event(), list[object]()
+@pytest.mark.parametrize("slow", [SQLiteStore._write, SQLiteStore._read])
+async def test_calls_under_way_finish_before_a_close(path: Path, slow: Callable[..., Awaitable[bool]]) -> None:
+    """A close in the middle of a read or a write waits for it; what is asked afterwards is refused."""
+    store, release, results = server(path), threading.Event(), list[bool]()
 
-    async def run(call: Callable[[], Awaitable[object]]) -> None:
-        results.append(await call())
+    async def call() -> None:
+        results.append(await slow(store, lambda _: release.wait(10)))
 
     async def release_when_all_wait() -> None:
         await anyio.wait_all_tasks_blocked()
-        assert not results
         release.set()
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             async with store:
                 lease = await stream(store, "s")
-                tasks.start_soon(run, partial(store._write, lambda _: release.wait(10)))
-                tasks.start_soon(run, partial(store._read, lambda _: release.wait(10)))
-                await anyio.wait_all_tasks_blocked()
-                tasks.start_soon(run, partial(store.append, lease, 0, b"x"))
+                tasks.start_soon(call)
                 await anyio.wait_all_tasks_blocked()
                 tasks.start_soon(release_when_all_wait)
-            assert results.count(1) == 3  # True twice, and the tail
-            for call in (partial(store.stat, lease.stream), partial(store.append, lease, 1, b"x")):
+            assert release.is_set()
+            for late in (partial(store.stat, lease.stream), partial(store.append, lease, 1, b"x")):
                 with pytest.raises(StoreError, match="is not open"):
-                    await call()
+                    await late()
+    assert results == [True]
 
 
 def test_the_store_clock_ignores_the_wall_clock() -> None:

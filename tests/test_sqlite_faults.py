@@ -14,9 +14,8 @@ import pytest
 
 from resumestream.errors import StoreBusy, StoreError, StoreFull, StoreLocked
 from resumestream.model import StreamId
-from resumestream.stores import SQLiteStore
 
-from .sqlite_files import SEAL, offline, server, stream, together, whole
+from .sqlite_files import SEAL, allow_pages, offline, server, stream, together, whole
 
 
 @pytest.fixture
@@ -25,18 +24,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "streams.db"
 
 
-async def pages(store: SQLiteStore, most: int) -> None:
-    """Let the database have that many pages: a full disk, as SQLite tells it."""
-    assert store._writer
-    await store._writer.call(lambda batch: batch.conn.execute(f"PRAGMA max_page_count = {most}").fetchall(), disk=False)
-
-
 @pytest.mark.anyio
 async def test_a_full_disk_loses_nothing_acknowledged(path: Path) -> None:
     """The append that finds no space is refused as such; a seal beside it lands; with space the same append does."""
     async with server(path) as store:
         big, small = await stream(store, "big", b"kept"), await stream(store, "small", b"kept")
-        await pages(store, 1)  # SQLite takes the present size: no growth at all
+        await allow_pages(store, 1)
         refused, sealed = await together(
             store, partial(store.append, big, 4, bytes(100_000)), partial(store.seal, small, SEAL)
         )
@@ -44,7 +37,7 @@ async def test_a_full_disk_loses_nothing_acknowledged(path: Path) -> None:
         assert "no space" in refused.message
         assert (sealed.tail, sealed.sealed) == (4, True)
         assert await whole(store, "big") == b"kept"
-        await pages(store, 1_000_000)
+        await allow_pages(store, 1_000_000)
         assert await store.append(big, 4, bytes(100_000)) == 100_004
 
 

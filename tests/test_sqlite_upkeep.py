@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from resumestream.stores import SQLiteStore, _keeper
 from resumestream.stores._keeper import Keeper
 from resumestream.stores._payload import PACK_BYTES
 
-from .sqlite_files import SEAL, content, rows, server, stream, together, whole
+from .sqlite_files import SEAL, allow_pages, content, rows, server, stream, together, whole
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def test_a_sealed_stream_is_packed(path: Path) -> None:
     async with server(path) as store:
         payloads = await shared_chunks(store, "ended", "live")
         await store.seal(Lease(StreamId("ended"), "w", 1), SEAL)
-        while await store._open_writer().keep():
+        while await store._entered().keep():
             assert await whole(store, "ended") == payloads["ended"]
             assert await whole(store, "live") == payloads["live"]
         counts = "SELECT id, count(*) FROM slice JOIN stream ON stream.row = stream GROUP BY stream ORDER BY id"
@@ -60,7 +61,7 @@ async def test_packing_goes_on_after_a_crash(path: Path, monkeypatch: pytest.Mon
         async with server(path) as store:
             payloads = await shared_chunks(store, "s")
             await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
-            assert await store._open_writer().keep()
+            assert await store._entered().keep()
     assert rows(path, "SELECT packed FROM chore") == [(PACK_BYTES,)]
     async with server(path) as store:
         with anyio.fail_after(10):
@@ -105,3 +106,40 @@ async def test_a_purge_gives_the_space_back(path: Path, monkeypatch: pytest.Monk
         with anyio.fail_after(20):
             while len(content(path)) > 200_000:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_a_full_disk_stops_packing_and_not_erasing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packing needs room and is put off; erasing comes first and makes it."""
+    monkeypatch.setattr(Keeper, "wait_s", lambda _: None)
+    async with server(path) as store:
+        payload = (await shared_chunks(store, "new", "live"))["new"]
+        await shared_chunks(store, "old")
+        for name in ("new", "old"):
+            await store.seal(Lease(StreamId(name), "w", 1), SEAL)
+        await allow_pages(store, 1)
+        assert not await store._entered().keep()
+        assert rows(path, "SELECT count(*) FROM chore") == [(2,)]
+        await store.purge(StreamId("old"), Gone.DELETED)
+        await store.tidy()
+        assert rows(path, "SELECT * FROM chore") == []
+        assert await whole(store, "new") == payload
+
+
+@pytest.mark.anyio
+async def test_a_reader_elsewhere_puts_erasing_off(path: Path) -> None:
+    """Who looks at an old state in another process stalls nobody; when they are gone, so are the bytes."""
+    async with server(path) as store:
+        await shared_chunks(store, "erased")
+        await store.tidy()
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM slice").fetchone()
+        await store.seal(Lease(StreamId("erased"), "w", 1), SEAL)
+        await store.purge(StreamId("erased"), Gone.DELETED)
+        with anyio.fail_after(3):  # less than the writer would wait for a lock
+            await store.tidy()
+        assert b"<erased " in content(path)
+        other.close()
+        await store.tidy()
+        assert b"<erased " not in content(path)

@@ -103,7 +103,8 @@ async def _hypercorn(app: ASGIApp, listener: socket.socket, stopping: Stopping, 
     async def http(scope: Scope, receive: Receive, send: Send) -> None:
         """It asks for a lifespan in any case; what runs was started before the server."""
         if scope["type"] != "lifespan":
-            return await app(scope, receive, send)
+            await app(scope, receive, send)
+            return
         for stage in ("startup", "shutdown"):
             await receive()
             await send({"type": f"lifespan.{stage}.complete"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from urllib.parse import unquote
 
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import ConfigError, NotFound, NotStarted, ResumeStreamError, StoreError, UpgradeUnsupported
 from .gateway import Gateway
-from .guard import guarded
+from .guard import finishing, guarded
 from .mount import split
 from .problems import problem
 from .site import Site
@@ -47,22 +48,23 @@ class Faces:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return  # it is the host's to start us
-        gateway = True
+        site, gateway = self._site(), True
+        send = finishing(scope, send, site.policy.send_s if site else math.inf)
         try:
             first, rest = split(scope)
             gateway = first not in RESERVED and first != ""
-            await self._route(first, rest, scope, receive, send)
+            await self._route(site, first, rest, scope, receive, send)
         except ClientDisconnect:
             return
         except ResumeStreamError as error:
             if isinstance(error, ConfigError):
                 logger.exception("the application is set up wrongly")
-            site = self._site()
             refusal = problem(error, gateway=gateway, streams=site.streams_path(scope) if site else None)
             await _respond(refusal, scope, receive, send)
 
-    async def _route(self, first: str, rest: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        site = self._site()
+    async def _route(
+        self, site: Site | None, first: str, rest: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if site is None:
             logger.error(NOT_STARTED)
             raise NotStarted(NOT_STARTED)

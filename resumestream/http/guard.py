@@ -9,6 +9,7 @@ traceback. On HTTP/2 granian resets the stream, but hypercorn leaves it open, ne
 
 from __future__ import annotations
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import VersionUnsupported
@@ -57,6 +58,22 @@ def cut(scope: Scope) -> bool:
 def guarded(scope: Scope) -> bool:
     """Whether a guard lies around this request."""
     return _MARK in scope
+
+
+def finishing(scope: Scope, send: Send, within_s: float) -> Send:
+    """`send`, with the final message of the answer safe from cancellation; a client that does not take it in time is
+    cut. From within that send hypercorn tells the app that the client is gone, and has yet to close the connection."""
+
+    async def sending(message: Message) -> None:
+        if not _is_final(message):
+            await send(message)
+            return
+        with anyio.move_on_after(within_s, shield=True) as sent:
+            await send(message)
+        if sent.cancelled_caught:
+            cut(scope)
+
+    return sending
 
 
 def require_cuttable(scope: Scope) -> None:

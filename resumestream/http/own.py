@@ -23,7 +23,7 @@ from . import headers
 from .answer import Form, LogAnswer
 from .asks import MAX_LABELS, TOKEN, TOKEN_FORM
 from .forms import Events, Provider, untellable
-from .guard import require_cuttable
+from .guard import finishing, require_cuttable
 from .inbound import Inbound
 from .positions import bounded
 from .problems import outcome_problem, problem
@@ -110,7 +110,7 @@ class OwnResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream. Never raises for what the stream or the client does."""
-        inbound = Inbound(receive)
+        inbound, send = Inbound(receive), finishing(scope, send, self._site.policy.send_s)
         inbound.ignore()
         try:
             await inbound.while_connected(lambda: self._send(scope, receive, send))

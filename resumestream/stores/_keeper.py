@@ -18,7 +18,7 @@ logger = logging.getLogger("resumestream.store")
 SCRUB_EVERY_S = 10
 """At most this often free pages are cut off and the WAL is emptied: both cost an fsync and writes."""
 RETRY_S = 1
-"""After another process was in the way."""
+"""After another process or a full disk was in the way."""
 VACUUM_PAGES = 256
 
 
@@ -40,7 +40,8 @@ class Keeper:
         return max(0.0, due - time.monotonic())
 
     def step(self) -> bool:
-        """Do one piece, due or not. Returns whether there may be more. Does not raise: it is nobody's call."""
+        """Do one piece, due or not. Returns whether another could follow now. Does not raise: it is nobody's call."""
+        self._not_before = 0.0
         try:
             if self.chores:
                 self.chores = self._chore()
@@ -50,24 +51,24 @@ class Keeper:
             if self._conn.in_transaction:
                 self._conn.execute("ROLLBACK")
             self._not_before = time.monotonic() + RETRY_S
-            if primary_code(error) != sqlite3.SQLITE_BUSY:
-                logger.exception("packing and erasing stop until the store is opened again")
+            if primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
+                logger.exception("packing and erasing stop until a stream ends or is purged")
                 self.chores = self._scrub = False
-            return False
-        return self.chores or self._scrub
+        return (self.chores or self._scrub) and time.monotonic() >= self._not_before
 
     def _chore(self) -> bool:
-        """One piece of the oldest chore; False when there is none."""
+        """One piece of the oldest chore, erasing first: it is promised within a time, and gives a full disk room. False
+        when there is none."""
         conn = self._conn
         conn.execute("BEGIN IMMEDIATE")
         sql = (
-            "SELECT chore.stream, packed, tail, ifnull(gone, id IS NULL) FROM chore "
-            "LEFT JOIN stream ON stream.row = chore.stream ORDER BY chore.stream LIMIT 1"
+            "SELECT chore.stream, packed, tail, gone IS NOT NULL OR id IS NULL AS erase FROM chore "
+            "LEFT JOIN stream ON stream.row = chore.stream ORDER BY erase DESC, chore.stream LIMIT 1"
         )
         found = conn.execute(sql).fetchone()
         if found:
-            stream, packed, tail, gone = found
-            if gone:
+            stream, packed, tail, erase = found
+            if erase:
                 done = not _payload.erase(conn, stream)
                 self._scrub = True
             else:
@@ -91,5 +92,7 @@ class Keeper:
             (blocked, _, _) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
             conn.execute(f"PRAGMA busy_timeout = {busy_ms}")
-        self._scrub_at = time.monotonic() + (RETRY_S if blocked else SCRUB_EVERY_S)
+        self._scrub_at = time.monotonic() + SCRUB_EVERY_S
+        if blocked:
+            self._scrub_at = self._not_before = time.monotonic() + RETRY_S
         return bool(blocked)

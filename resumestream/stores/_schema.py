@@ -14,9 +14,9 @@ from .lock import make_private
 APPLICATION_ID = 0x7273_7472  # "rstr"
 VERSION = 1
 PAGE_BYTES = 4096
-"""Measured on packed rows of 256 KiB: 4096 to 32768 all read at 5 GB/s and more through incremental blob I/O (7 GB/s
-for 4096), so the size that makes a live commit's WAL frames smallest wins. No mmap: it reads no faster where it counts,
-and turns a disk error into a dead process."""
+"""Measured on packed rows of 256 KiB: 4096 to 32768 all read at 5 GB/s and more through incremental blob I/O, so the
+size that makes a live commit's WAL frames smallest wins. No mmap: it would take a fifth off a replay's CPU, and turn one
+bad sector, or a file cut short by somebody else, into a dead process with every live stream in it."""
 
 TABLES = """
 CREATE TABLE secret (id INTEGER PRIMARY KEY, value BLOB NOT NULL);
@@ -93,7 +93,7 @@ def prepare(path: Path, *, create: bool) -> None:
         if create:
             _make_file(path)
         elif not path.exists() or path.stat().st_size == 0:
-            raise StoreUnusable(f"there is no store at {path}; a server makes one when it starts")
+            raise _no_store(path)
     except OSError as error:
         raise StoreUnusable(f"the store at {path} cannot be made or looked at: {error.strerror}") from error
     effective = os.access in os.supports_effective_ids
@@ -106,7 +106,9 @@ def open_writer(path: Path, *, busy_s: float, create: bool) -> sqlite3.Connectio
     try:
         conn = connect(path, "rw", busy_s=busy_s)
         try:
-            if create and _is_blank(conn):
+            if _is_blank(conn):
+                if not create:
+                    raise _no_store(path)
                 _create_tables(conn)
             _check(conn, path)
             conn.execute("PRAGMA secure_delete = ON")
@@ -147,6 +149,10 @@ def translate(error: sqlite3.Error, path: str | Path) -> StoreError:
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return StoreUnusable(f"the store at {path} cannot be opened for writing ({error}); check its permissions")
     return StoreError(f"the store at {path} failed ({error})")
+
+
+def _no_store(path: Path) -> StoreUnusable:
+    return StoreUnusable(f"there is no store at {path}; a server makes one when it starts")
 
 
 def _make_file(path: Path) -> None:

@@ -170,7 +170,7 @@ class SQLiteStore:
 
     async def tidy(self) -> None:
         """Do all idle-time work now: pack what has ended, erase what was purged, give the space back."""
-        while await self._open_writer().keep():
+        while await self._entered().keep():
             pass
 
     async def _change(
@@ -191,11 +191,11 @@ class SQLiteStore:
         return await self._write(op, disk=disk)
 
     async def _write(self, op: Callable[[Batch], T], *, disk: bool = False) -> T:
-        return await self._open_writer().call(op, disk=disk)
+        return await self._entered().call(op, disk=disk)
 
     async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
         """Look at one state of the store, in a thread."""
-        self._open_writer()
+        self._entered()
         self._reading += 1
         try:
             return await anyio.to_thread.run_sync(self._look, look, limiter=self._slots)
@@ -220,7 +220,7 @@ class SQLiteStore:
         except sqlite3.Error as error:
             raise _schema.translate(error, self.location) from error
 
-    def _open_writer(self) -> Writer:
+    def _entered(self) -> Writer:
         if self._writer is None:
             raise StoreError(f"the store at {self.location} is not open; enter it first")
         return self._writer

@@ -3,8 +3,8 @@
     python client.py replay PORT REQUEST TIMES        one connection, one request after the other
     python client.py live PORT REQUEST STREAMS        so many connections at once, the request's `{}` is their number
 
-`REQUEST` is `METHOD PATH [name:value ...]`. One JSON line comes back: `seconds` of each replay, or of all streams from the
-first request to the last end; `bytes` and `events` of all bodies, every one of which came whole.
+`REQUEST` is `METHOD PATH [name:value ...]`. One JSON line comes back: `seconds` of each replay, or of all streams from
+the first request to the last end; `bytes` and `events` of all bodies, every one of which came whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 DEADLINE_S = 30
 MOST_BYTES = 4 * 1024 * 1024
 _OK = b"HTTP/1.1 200"
-_HEAD_END = b"\r\n\r\n"
+_HEAD = re.compile(rb".*?\r\n\r\n", re.DOTALL)
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _END_OF_CHUNKS = b"0\r\n\r\n"
 
@@ -30,54 +30,68 @@ def encode(request: str, number: int = 0) -> bytes:
     return "".join(f"{line}\r\n" for line in lines if line).replace("{}", str(number)).encode() + b"\r\n"
 
 
+class Answer:
+    """One answer as it comes, in memory that was there before."""
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(MOST_BYTES))
+        self.clear()
+
+    def clear(self) -> None:
+        self._held = self._body = self._end = 0
+
+    def receive(self, sock: socket.socket) -> bool:
+        """Take what is there. True with the last byte."""
+        got = sock.recv_into(self._buffer[self._held :])
+        self._held += got
+        if not got or self._buffer[: len(_OK)] != _OK:
+            raise SystemExit(f"not a whole answer: {bytes(self._buffer[: self._held])[:400]!r}")
+        if not self._body and (head := _HEAD.match(self._buffer[: self._held])):
+            self._body = head.end()
+            length = _LENGTH.search(head[0])
+            self._end = self._body + int(length[1]) if length else 0
+        if not self._body or self._end:
+            return self._held == self._end
+        return self._buffer[self._held - len(_END_OF_CHUNKS) : self._held] == _END_OF_CHUNKS
+
+    def body(self) -> bytes:
+        data = bytes(self._buffer[self._body : self._held])
+        return data if self._end else unchunked(data)
+
+
 def replay(port: int, request: str, times: int) -> dict[str, object]:
     sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
-    asked, buffer = encode(request), memoryview(bytearray(MOST_BYTES))
+    asked, answer = encode(request), Answer()
     seconds, size, events = list[float](), 0, 0
     for _ in range(times):
+        answer.clear()
         started = time.perf_counter()
         sock.sendall(asked)
-        held, head, end = 0, b"", 0
-        while not head or (held < end if end else buffer[held - 5 : held] != _END_OF_CHUNKS):
-            got = sock.recv_into(buffer[held:])
-            held += got
-            if not got or buffer[: len(_OK)] != _OK:
-                raise SystemExit(f"not a whole answer: {bytes(buffer[:held])[:400]!r}")
-            if not head and _HEAD_END in (begun := bytes(buffer[: min(held, 8192)])):
-                head = begun[: begun.index(_HEAD_END) + 4]
-                length = _LENGTH.search(head)
-                end = len(head) + int(length[1]) if length else 0
+        while not answer.receive(sock):
+            pass
         seconds.append(time.perf_counter() - started)
-        body = bytes(buffer[len(head) : held])
-        body = body if end else unchunked(body)
-        size += len(body)
-        events += body.count(b"\n\n")
+        size += len(answer.body())
+        events += answer.body().count(b"\n\n")
     return {"seconds": seconds, "bytes": size, "events": events}
 
 
 def live(port: int, request: str, streams: int) -> dict[str, object]:
-    unended = selectors.DefaultSelector()
-    answers: dict[socket.socket, bytearray] = {}
+    unended, answers = selectors.DefaultSelector(), [Answer() for _ in range(streams)]
     started = time.perf_counter()
-    for number in range(streams):
+    for number, answer in enumerate(answers):
         sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
         sock.sendall(encode(request, number))
-        unended.register(sock, selectors.EVENT_READ, sock)
-        answers[sock] = bytearray()
+        unended.register(sock, selectors.EVENT_READ, (sock, answer))
     while unended.get_map():
         if not (ready := unended.select(DEADLINE_S)):
             raise SystemExit(f"{len(unended.get_map())} of {streams} streams stand still")
         for key, _ in ready:
-            sock = key.data
-            data, answer = sock.recv(1 << 20), answers[sock]
-            answer += data
-            if not data or not answer.startswith(_OK):
-                raise SystemExit(f"not a whole answer: {bytes(answer)[:400]!r}")
-            if answer.endswith(_END_OF_CHUNKS):
+            sock, answer = key.data
+            if answer.receive(sock):
                 unended.unregister(sock)
                 sock.close()
     seconds = time.perf_counter() - started
-    bodies = [unchunked(bytes(answer).partition(_HEAD_END)[2]) for answer in answers.values()]
+    bodies = [answer.body() for answer in answers]
     return {"seconds": [seconds], "bytes": sum(map(len, bodies)), "events": sum(b.count(b"\n\n") for b in bodies)}
 
 
