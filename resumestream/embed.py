@@ -192,8 +192,8 @@ class ResumeStream:
         except ConfigError:
             raise
         except ResumeStreamError as error:
-            known = self._site and request and self._site.streams_path_from(request.scope)
-            return problem(error, gateway=False, streams=known or None)
+            streams = self._site.streams_path_from(request.scope) if self._site and request else None
+            return problem(error, gateway=False, streams=streams)
         return OwnResponse(site, stream, replayed=not started, events=events)
 
     async def start(

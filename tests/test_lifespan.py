@@ -15,6 +15,7 @@ from resumestream.http.lifespan import WithLifespan
 
 pytestmark = pytest.mark.anyio
 
+WHOLE = ["ours started", "theirs started", "serving", "asked to stop", "theirs stopped", "ours stopped"]
 SCOPE: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
 
 
@@ -47,6 +48,7 @@ class Server:
             if asked:
                 return asked.pop()
             await self._stop.wait()
+            self.log.append("asked to stop")
             return {"type": "lifespan.shutdown"}
 
         async def send(message: Message) -> None:
@@ -81,7 +83,7 @@ async def test_ours_lies_around_theirs() -> None:
     """Started first, stopped last, and the server hears of the end when both are done."""
     server = Server()
     await server.run(host(server))
-    assert server.log == ["ours started", "theirs started", "serving", "theirs stopped", "ours stopped"]
+    assert server.log == WHOLE
     assert server.told == ["startup.complete", "shutdown.complete"]
 
 
@@ -130,11 +132,8 @@ async def test_an_app_without_a_lifespan_or_with_half_of_one(handler: Handler) -
     """Servers go on serving such an app; ours runs from the start to the stop all the same."""
     server = Server()
     await server.run(only_lifespan(handler))
-    assert server.log == ["ours started", "serving", "ours stopped"]
+    assert server.log == ["ours started", "serving", "asked to stop", "ours stopped"]
     assert server.told == ["startup.complete", "shutdown.complete"]
-
-
-WHOLE = ["ours started", "theirs started", "serving", "theirs stopped", "ours stopped"]
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,10 @@ from resumestream.errors import (
     RetryMismatch,
     StreamNotFound,
 )
+from resumestream.testing import running
 
 from .own import ME, Talk, answering, data, fastapi, resume_stream, sealed, served, starlette
+from .wire import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +63,33 @@ async def test_the_generator_outlives_its_first_caller(host: Any) -> None:
     assert third.headers["stream-outcome"] == "completed"
     assert second.headers["content-type"] == "text/event-stream"
     assert second.headers["cache-control"] == "no-store, no-transform"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the servers have loops of their own
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn-asyncio", "hypercorn-trio", "granian"])
+@pytest.mark.parametrize("host", [fastapi, starlette])
+async def test_it_outlives_a_connection_that_breaks(host: Any, server: Any) -> None:
+    """The same over real sockets, where only `receive()` tells that the caller is gone."""
+    streams, talks = resume_stream(), list[Talk]()
+
+    async def chat(request: Request) -> Response:
+        if request.method == "POST":
+            talks[0].say(*data(2), None)
+            return Response()
+        talks.append(Talk(*data(1)))  # on the server's own loop
+        return await streams.response(key="turn-1", source=talks[-1], principal=ME)
+
+    def ask(url: str) -> bytes:
+        client = Client(url)
+        first = client.open("GET", "/chat")
+        assert first.read(9) == b"data: 1\n\n"
+        first.close()
+        client.ask("POST", "/chat")
+        return client.get("/chat").body
+
+    with anyio.fail_after(20), running(host(streams, chat), server=server) as url:
+        assert await anyio.to_thread.run_sync(ask, url) == b"data: 1\n\ndata: 2\n\n"
+    assert [talk.runs for talk in talks] == [1, 0]
 
 
 async def test_many_callers_at_once_run_it_once() -> None:

@@ -88,6 +88,7 @@ async def test_after_a_failed_sync_nothing_is_written(path: Path) -> None:
             with pytest.raises(StoreError, match="disk I/O error"):
                 await store.append(lease, 4, b"lost")
         assert await whole(store, "s") == b"kept"
+        assert not await store._entered().keep()
     async with server(path) as store:
         assert await store.append(lease, 4, b"more") == 8
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import anyio
 import anyio.to_thread
+import h11
 import pytest
 
 from resumestream.errors import UpstreamLost
+from resumestream.upstream import Upstream
 from resumestream.upstream import pool as pool_module
 
 from .scripted_peer import (
@@ -182,6 +184,23 @@ async def test_only_so_many_are_kept_and_the_latest_is_used_first(monkeypatch: p
         await server.hung_up()
         assert await whole(await call(server).open()) == b"%09d" % 2
         assert server.connections == 3
+
+
+@in_time
+async def test_a_connection_whose_sending_was_given_up_is_not_used_again() -> None:
+    """Its upstream may still wait for the rest of the request."""
+    async with serving(answering(SIZED)) as server:
+        connection = await server.pool.connect(Upstream(server.url()).origin, connect_s=5)
+        request = h11.Request(method="GET", target="/", headers=[("host", "x")])
+
+        async def no_body() -> bytes:
+            return b""
+
+        await connection.request(request, no_body)
+        assert await connection.receive() == BODY
+        connection._wire.give_up_sending()
+        assert not connection.renew()
+        await connection.aclose()
 
 
 @in_time

@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -58,7 +59,7 @@ def cafile(tmp_path: Path) -> Iterator[Path]:
         yield Path(path)
 
 
-def tls_call(server: Server, cafile: Path, **rest: object) -> Source:
+def tls_call(server: Server, cafile: Path, **rest: Any) -> Source:
     return call(server, upstream=Upstream(server.url("https", "localhost"), verify=cafile), **rest)
 
 

@@ -53,8 +53,12 @@ class Keeper:
             self._not_before = time.monotonic() + RETRY_S
             if primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
                 logger.exception("packing and erasing stop until a stream ends or is purged")
-                self.chores = self._scrub = False
+                self.stop()
         return (self.chores or self._scrub) and time.monotonic() >= self._not_before
+
+    def stop(self) -> None:
+        """Leave the rest to whoever asks next, or opens the store next."""
+        self.chores = self._scrub = False
 
     def _chore(self) -> bool:
         """One piece of the oldest chore, erasing first: it is promised within a time, and gives a full disk room. False

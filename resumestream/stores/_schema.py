@@ -15,8 +15,8 @@ APPLICATION_ID = 0x7273_7472  # "rstr"
 VERSION = 1
 PAGE_BYTES = 4096
 """Measured on packed rows of 256 KiB: 4096 to 32768 all read at 5 GB/s and more through incremental blob I/O, so the
-size that makes a live commit's WAL frames smallest wins. No mmap: it would take a fifth off a replay's CPU, and turn one
-bad sector, or a file cut short by somebody else, into a dead process with every live stream in it."""
+size that makes a live commit's WAL frames smallest wins. No mmap: it would take a quarter off a replay's CPU, and turn
+one bad sector, or a file cut short by somebody else, into a dead process with every live stream in it."""
 
 TABLES = """
 CREATE TABLE secret (id INTEGER PRIMARY KEY, value BLOB NOT NULL);

@@ -152,6 +152,7 @@ class Writer:
             if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
                 # The kernel reports a lost page once; the next fsync would succeed over the hole
                 self._broken = error
+                self._keeper.stop()
             return error
         self._keeper.chores |= batch.chores
         return None

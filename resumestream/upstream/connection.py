@@ -17,8 +17,8 @@ from .wire import Cut, Wire
 Body = Callable[[], Awaitable[bytes]]
 """Gives the next piece of a request body; an empty one ends it."""
 
-# What an answer's head may take. h11's 16 KiB is also node's limit; cookies, policies and rate limits of a provider
-# behind two proxies have been seen above it.
+# What an answer's head may take. h11's own 16 KiB is also node's limit; four times that leaves room for the cookies,
+# policies and rate limits of a provider behind proxies, and still bounds what a hostile one can make us keep.
 _HEAD_BYTES = 64 * 1024
 
 LOST = {
@@ -94,7 +94,7 @@ class Connection:
     def renew(self) -> bool:
         """Whether it can carry another request; if so it is ready for it."""
         ended = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
-        if not (ended and self._sent) or self._h11.trailing_data != (b"", False) or self._ambiguous:
+        if not ended or self._wire.given_up or self._h11.trailing_data != (b"", False) or self._ambiguous:
             return False
         self._h11.start_next_cycle()
         self._reset()
@@ -118,7 +118,7 @@ class Connection:
                     return
             if pending := pending + self._h11.send(h11.EndOfMessage()):
                 await self._wire.send(pending)
-            self._sent = not self._wire.given_up
+            self._sent = True
         except h11.LocalProtocolError:
             self._body_error = InvalidHeader("The request body is not as long as its Content-Length says.")
             scope.cancel()

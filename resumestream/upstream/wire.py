@@ -20,7 +20,7 @@ from .config import Origin
 _READ_BYTES = 64 * 1024
 
 # A provider may think for minutes without a byte: probes keep the connection alive in NAT tables and find a peer that
-# vanished. The official SDKs use the same times.
+# vanished. Anthropic's SDK uses the same times.
 _SOCKET_OPTIONS = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", None), 60),
@@ -124,7 +124,7 @@ class Wire:
 
 class _Socket(anyio.abc.ByteStream):
     """A socket whose sending half can stop while its receiving half goes on, since an answer may come before the whole
-    request is sent. It lies below TLS, because TLSStream takes a cancelled or failed send for the end of both halves.
+    request is sent. It lies below TLS, because TLSStream takes a cancelled send for the end of both halves.
     """
 
     def __init__(self, stream: anyio.abc.SocketStream) -> None:
@@ -145,10 +145,7 @@ class _Socket(anyio.abc.ByteStream):
             return
         # Shielded, so that nothing but giving up ends it: see above. Whoever listens gives up when it is cancelled.
         with anyio.CancelScope(shield=True) as self._sending:
-            try:
-                await self._stream.send(item)
-            except anyio.BrokenResourceError:
-                self.given_up = True
+            await self._stream.send(item)
 
     def give_up_sending(self) -> None:
         self.given_up = True

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from processes import DEADLINE_S, Run, Server, load, serving
+from processes import DEADLINE_S, DIRECT, Run, Server, load, serving
 
 EVENTS = 8000
 ROUNDS, TIMES = 5, 30
@@ -55,7 +55,7 @@ def recorded(ours: Server, raw: Server) -> tuple[str, int]:
 
 def fetched(url: str, body: bytes | None = None) -> tuple[bytes, str | None]:
     request = urllib.request.Request(url, body, {"authorization": "bench"})
-    with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
+    with DIRECT.open(request, timeout=DEADLINE_S) as answer:
         return answer.read(), answer.headers["stream-id"]
 
 
