@@ -174,6 +174,7 @@ async def test_a_source_that_raises_midway(dialect: str | None, caplog: pytest.L
         assert reader.status == 200
         assert reader.body.startswith(b"data: 1\n\n")
         assert b"secret" not in reader.body
+        assert b"Stream-Retry" not in reader.body, "an endpoint of your own does not know that header"
         if dialect:
             assert not reader.cut
             assert b'"error"' in reader.body

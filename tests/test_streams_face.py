@@ -107,8 +107,7 @@ def test_events_carry_the_offset_behind_them(client: Client, done: tuple[str, by
     stream, payload = done
     boundaries = ends(payload)
     expected = [
-        payload[start : end - 1] + f"id: {end:016}\n\n".encode()
-        for start, end in itertools.pairwise(boundaries)
+        payload[start : end - 1] + f"id: {end:016}\n\n".encode() for start, end in itertools.pairwise(boundaries)
     ]
     assert client.get(f"/streams/{stream}?live=events").body == b"".join(expected)
     for index, at in enumerate(boundaries[:-1]):

@@ -8,6 +8,7 @@ from ..framing import Splitter, has_data, with_id
 from ..model import Head, Page, StreamInfo
 from ..offsets import format_offset
 from ..ports import Dialect
+from .problems import consent
 
 OWN_FAILURES = frozenset({"status", "error_event"})
 """Details whose failure is in the payload already, in the provider's own words: nothing is added after it."""
@@ -61,7 +62,7 @@ class Provider(Payload):
         if self._exact or info.seal is None:
             return None
         outcome, said = info.seal.outcome, info.seal.message
-        message = f"{said}. Stream {info.id} keeps what came; send `Stream-Retry: {info.id}` with the key to pay again."
+        message = f"{said}. Stream {info.id} keeps what came.{consent(info)}"
         return self._dialect.error_frame(outcome.value, message)
 
     def leave(self) -> bytes | None:

@@ -63,14 +63,19 @@ def outcome_problem(info: StreamInfo, *, gateway: bool, streams: str | None = No
         step = "It was not billed: send the request again to start a new call."
     else:
         extra["x-should-retry"] = "false"
-        step = "The provider may have billed it."
-        if info.new.key is not None:
-            step += f" To pay for a new call, send the request again with Stream-Retry: {info.id}"
-            step += " beside its key."
+        step = f"The provider may have billed it.{consent(info)}"
     message = f"Stream {info.id} ended {seal.outcome.value}: {seal.message} {kept} {step}"
     members = {"stream_id": info.id, "outcome": seal.outcome.value, "outcome_detail": seal.detail}
     code = seal.outcome.value.replace("_", "-")
     return _answer(OUTCOME_STATUS[seal.outcome], code, message, members, extra, gateway=gateway)
+
+
+def consent(info: StreamInfo) -> str:
+    """How a caller pays again: with a header, unless there is no key, or the source is a generator of the host's own,
+    which takes the consent in `retry_of`."""
+    if info.new.key is None or not info.new.upstream:
+        return ""
+    return f" To pay for a new call, send the request again with Stream-Retry: {info.id} beside its key."
 
 
 def _answer(
