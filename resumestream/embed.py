@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from .errors import ConfigError, NotStarted, ResumeStreamError, StreamNotFound
-from .http.access import Access, Hook
+from .http.access import LOCAL, Access, Hook
 from .http.app import NOT_STARTED, RESERVED, Faces
 from .http.guard import Guard
 from .http.lifespan import WithLifespan
@@ -170,6 +170,8 @@ class ResumeStream:
         It runs to its end in a copy of this call's context, whoever leaves; so it must own what it uses: what belongs
         to the request is closed with it. bytes and str are payload as written; Event, dict and model become one
         server-sent event each; anything else seals the stream `provider_error`.
+        Whose it is: `principal`, else `request` tells as at the faces. With neither it is the application's own
+        (`local`), one and the same for all its users; with an `authorize` hook that is a ConfigError.
         `retry_of`: consent to run the source again after that stream of the key, which ended otherwise than well.
         `dialect`: whose clients read it (`openai-chat`, …), so that a failure reaches them as their own exception.
         `events`: for an `EventSource`: ids on every event, and a reconnect goes on behind the last one.
@@ -270,8 +272,10 @@ class ResumeStream:
     ) -> Principal:
         if principal is not None:
             return principal if isinstance(principal, Principal) else Principal(principal)
+        if conn is None and self._authorize is None:
+            return LOCAL  # no request came from anywhere: it is the application itself
         if conn is None:
-            raise ConfigError("whose stream is it? Pass request= or principal=")
+            raise ConfigError("whose stream is it? With an authorize hook, pass request= or principal=")
         return await self._running.access.principal(conn, action, server_side=False, keyed=keyed, own=True)
 
 

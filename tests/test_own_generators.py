@@ -392,7 +392,6 @@ async def test_the_end_of_the_server_closes_generators() -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        {"principal": None},
         {"key": ""},
         {"on_disconnect": "never"},
         {"dialect": "klingon"},
@@ -414,6 +413,24 @@ async def test_wrong_values_are_raised_where_they_are_written(how: dict[str, Any
             with pytest.raises(ConfigError):
                 await streams.start(**wanted)
     assert talk.runs == 0
+
+
+async def test_whose_a_stream_is_that_no_request_asked_for() -> None:
+    """The application's own, unless a hook says whose streams are: then somebody has to."""
+
+    async def hook(conn: object, action: object) -> Principal:
+        return ME
+
+    with anyio.fail_after(10):
+        async with resume_stream() as streams:
+            stream = await streams.start(key="k", source=Talk())
+            assert (stream.new.principal, (await streams.find(key="k")) is not None) == ("local", True)
+            assert await streams.find(key="k", principal=ME) is None
+        async with resume_stream(authorize=hook) as streams:
+            with pytest.raises(ConfigError, match="principal="):
+                await streams.start(key="k", source=Talk())
+            with pytest.raises(ConfigError, match="principal="):
+                await streams.find(key="k")
 
 
 async def test_before_the_start_there_is_nothing() -> None:
