@@ -69,8 +69,9 @@ class ResumeStream:
         self._site: Site | None = None
         self._starting = False
         self._stack = AsyncExitStack()
-        self.asgi: ASGIApp = Faces(lambda: self._site)
-        """The faces as an ASGI app, to mount by hand: it needs `lifespan` or `async with` beside it."""
+        self.asgi: ASGIApp = WithLifespan(Faces(lambda: self._site), self._as_root)
+        """The faces as an ASGI app. As a server's whole app it starts itself; mounted by hand it needs `lifespan` or
+        `async with` beside it."""
         open_store(store, policy=self.policy, serving=True)
 
     # --- starting ------------------------------------------------------------------------------------------------
@@ -101,6 +102,14 @@ class ResumeStream:
             await self._stack.aclose()
         finally:
             self._site = None
+
+    @asynccontextmanager
+    async def _as_root(self) -> AsyncIterator[None]:
+        """Run, unless whoever started the server runs us already."""
+        async with AsyncExitStack() as stack:
+            if self._site is None:
+                await stack.enter_async_context(self)
+            yield
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:

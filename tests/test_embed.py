@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from resumestream import ConfigError, Guard, Policy, ResumeStream
 from resumestream.errors import NotStarted, StoreError, StoreLocked
 from resumestream.testing import running
+from resumestream.testing.running import ServerName
 
 from .asgi import calling
 from .own import ME, Talk, data
@@ -403,3 +404,23 @@ async def test_the_resolved_store_is_logged(tmp_path: Path, caplog: pytest.LogCa
         async with resume_stream(tmp_path / "streams.db"):
             pass
     assert str(tmp_path / "streams.db") in caplog.text
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn-asyncio", "hypercorn-trio", "granian"])
+@pytest.mark.parametrize("running_already", [False, True])
+def test_the_faces_as_the_whole_app(
+    server: ServerName, running_already: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They start themselves, unless they run; and nobody warns of middleware that is not there."""
+    streams = ResumeStream("memory:", policy=Policy(drain_s=0))
+
+    async def started(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            async with streams:
+                await streams.asgi(scope, receive, send)
+        else:
+            await streams.asgi(scope, receive, send)
+
+    with running(started if running_already else streams.asgi, server=server) as base:
+        assert Client(base).get("/readyz").status == 200
+    assert not [record for record in caplog.records if record.name == "resumestream"]

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import anyio
 import anyio.abc
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from ..errors import ConfigError
 
@@ -100,16 +100,7 @@ async def _hypercorn(app: ASGIApp, listener: socket.socket, stopping: Stopping, 
     async def stop() -> None:
         config.graceful_timeout = await stopping()
 
-    async def http(scope: Scope, receive: Receive, send: Send) -> None:
-        """It asks for a lifespan in any case; what runs was started before the server."""
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        for stage in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{stage}.complete"})
-
-    asgi: Any = http
+    asgi: Any = app
     status: Any = _Started(started)
     await serve(asgi, config, shutdown_trigger=stop, task_status=status, mode="asgi")
 

@@ -47,7 +47,8 @@ class Faces:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return  # it is the host's to start us
+            self._warned = True  # only the whole app of a server is asked: no middleware lies around it
+            return
         site, gateway = self._site(), True
         send = finishing(scope, send, site.policy.send_s if site else math.inf)
         try:
