@@ -1,7 +1,7 @@
 """What a POST with a key does, decided from what is stored: one table, two guards, no I/O.
 
 A caller holds a key's binding and the bound stream's record, decides, and acts: `Start` by a compare-and-set create
-that names the generation it decided on, so a decision from stale records cannot start a second call.
+that names the stream it decided on, so a decision from stale records cannot start a second call.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Create a stream whose claim replaces generation `replaces` of the key; `previous` is the stream it follows."""
+    """Create a stream that the key means from then on, instead of `replaces`; None: the key means none yet."""
 
-    replaces: int = 0
-    previous: StreamId | None = None
+    replaces: StreamId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ def decide(terms: Terms, binding: Binding | None, info: StreamInfo | None, now: 
             stream=binding.stream,
         )
     if verdict is Verdict.START:
-        return Start(replaces=binding.generation, previous=binding.stream)
+        return Start(replaces=binding.stream)
     return Attach(binding.stream)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
@@ -17,10 +17,10 @@ from starlette.types import ASGIApp
 from .errors import ConfigError, NotStarted, ResumeStreamError, StreamNotFound
 from .http.access import LOCAL, Access, Hook
 from .http.app import NOT_STARTED, RESERVED, Faces
-from .http.guard import Guard
+from .http.guard import Guard, GuardCheck
 from .http.lifespan import WithLifespan
 from .http.mount import checked, located, mounted
-from .http.own import Own, OwnResponse, hashed
+from .http.own import Own, OwnResponse, Wishes, hashed
 from .http.problems import problem
 from .http.site import Site
 from .hub import Hub
@@ -67,6 +67,7 @@ class ResumeStream:
         self._store, self._authorize = store, authorize
         self._public_path = None if public_path is None else checked(public_path or "/")
         self._site: Site | None = None
+        self._check_guard = GuardCheck()
         self._starting = False
         self._stack = AsyncExitStack()
         self.asgi: ASGIApp = WithLifespan(Faces(lambda: self._site), self._as_root)
@@ -89,7 +90,7 @@ class ResumeStream:
                     Hub(open_store(self._store, policy=self.policy, serving=True), self.policy)
                 )
                 access = Access(self._authorize, hub.store.secrets)
-                self._site = Site(hub, self.policy, access, self.upstreams, pool, self._public_path)
+                self._site = Site(hub, self.policy, access, self.upstreams, pool, self._check_guard, self._public_path)
                 self._stack = stack.pop_all()
         finally:
             self._starting = False
@@ -164,13 +165,8 @@ class ResumeStream:
         source: SourceCallable | None = None,
         request: Request | None = None,
         principal: Principal | str | None = None,
-        media_type: str = "text/event-stream",
-        dialect: str | None = None,
-        labels: Iterable[str] = (),
-        retain_s: float | None = None,
-        on_disconnect: str | None = None,
-        retry_of: str | None = None,
         events: bool = False,
+        **how: Unpack[Wishes],
     ) -> Response:
         """The answer that starts `source` for this key, or attaches to the stream that the key has; without `source`
         it attaches or is a 204. Refusals are answers, too.
@@ -179,21 +175,13 @@ class ResumeStream:
         It runs to its end in a copy of this call's context, whoever leaves; so it must own what it uses: what belongs
         to the request is closed with it. bytes and str are payload as written; Event, dict and model become one
         server-sent event each; anything else seals the stream `provider_error`.
-        Whose it is: `principal`, else `request` tells as at the faces. With neither it is the application's own
-        (`local`), one and the same for all its users; with an `authorize` hook that is a ConfigError.
-        `retry_of`: consent to run the source again after that stream of the key, which ended otherwise than well.
-        `dialect`: whose clients read it (`openai-chat`, …), so that a failure reaches them as their own exception.
+        Whose it is: `principal`, else who sent `request`, as at the faces. One of them is needed.
         `events`: for an `EventSource`: ids on every event, and a reconnect goes on behind the last one.
-        Whose stream it is: `principal`, or who sent `request`; one of them is needed. Raises ConfigError.
+        `how`: see `Wishes`. Raises ConfigError for what the application has wrong.
         """
-        own = Own(
-            media_type=media_type,
-            dialect=dialect,
-            labels=labels,
-            retain_s=retain_s,
-            on_disconnect=on_disconnect,
-            retry_of=retry_of,
-        )
+        own = Own(**how)
+        if request is None and principal is None:
+            raise ConfigError("whose answer is it? Pass request=, or principal= where you know who asks")
         try:
             site = self._running
             who = await self._who(request, principal, "create" if source else "read", keyed=key is not None)
@@ -214,23 +202,14 @@ class ResumeStream:
         key: str | None = None,
         request: Request | None = None,
         principal: Principal | str | None = None,
-        media_type: str = "text/event-stream",
-        dialect: str | None = None,
-        labels: Iterable[str] = (),
-        retain_s: float | None = None,
-        on_disconnect: str | None = None,
-        retry_of: str | None = None,
+        **how: Unpack[Wishes],
     ) -> StreamInfo:
-        """As `response`, without a reader: the stream that runs now, or that the key has. Raises what refuses it."""
-        own = Own(
-            media_type=media_type,
-            dialect=dialect,
-            labels=labels,
-            retain_s=retain_s,
-            on_disconnect=on_disconnect,
-            retry_of=retry_of,
-        )
-        site = self._running
+        """As `response`, without a reader: the stream that runs now, or that the key has. Raises what refuses it.
+
+        With neither `request` nor `principal` it is the application's own (`local`), one and the same for all its
+        users; where there is an `authorize` hook that is a ConfigError.
+        """
+        own, site = Own(**how), self._running
         who = await self._who(request, principal, "create", keyed=key is not None)
         stream, _ = await own.claim(site, key, source, who, found=True)
         return await site.hub.stat(stream)
@@ -238,7 +217,7 @@ class ResumeStream:
     async def find(
         self, *, key: str, request: Request | None = None, principal: Principal | str | None = None
     ) -> StreamInfo | None:
-        """The stream that `key` has, or None. Never creates."""
+        """The stream that `key` has, or None. Never creates. Whose key it is: as for `start`."""
         site = self._running
         who = await self._who(request, principal, "read", keyed=True)
         return await site.hub.bound(hashed(site, who, key))

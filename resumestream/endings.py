@@ -13,7 +13,7 @@ DETAILS: dict[str, tuple[Moved, str]] = {
     "framed_end": (Moved.END_SEEN, "{where} finished its answer"),
     "status": (Moved.PROVIDER_FAILED, "{where} answered {status}"),
     "error_event": (Moved.PROVIDER_FAILED, "{where} reported an error"),
-    "unreachable": (Moved.PROVIDER_FAILED, "{where} could not be reached"),
+    "unreachable": (Moved.PROVIDER_FAILED, "the upstream could not be reached"),
     "source_failed": (Moved.PROVIDER_FAILED, "{where} raised {type}"),
     "connection_closed": (Moved.UPSTREAM_CUT, "{where} closed the connection"),
     "connection_reset": (Moved.UPSTREAM_CUT, "{where} reset the connection"),
@@ -34,6 +34,7 @@ DETAILS: dict[str, tuple[Moved, str]] = {
     "max_event_bytes": (Moved.CAP_REACHED, "stopped: one event of the answer is larger than {limit} bytes"),
     "shutdown": (Moved.DRAIN_LOST, "the server was stopped before the answer ended"),
     "process_died": (Moved.DRAIN_LOST, "the draining process died before the answer ended"),
+    "given_up": (Moved.DRAIN_LOST, "the log could not be written for a while, and the answer was lost meanwhile"),
     "store_failed": (Moved.DRAIN_LOST, "the log could not be written any more"),
     "store_full": (Moved.DRAIN_LOST, "the log could not be written any more: no space is left"),
     "drain_failed": (Moved.DRAIN_LOST, "the drain failed; the server's log tells why"),
@@ -59,7 +60,7 @@ class Ending:
 
     def after(self, tail: int, events: int) -> Self:
         """The same, telling what is kept."""
-        kept = f"{events} events kept" if events else "nothing kept" if not tail else "all of them kept"
+        kept = f"{events} events kept" if events else "nothing kept" if not tail else "they are kept"
         return replace(self, message=f"{self.message} after {tail} bytes; {kept}")
 
     @property

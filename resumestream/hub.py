@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.abc
@@ -85,6 +86,9 @@ class Hub:
         self._live: dict[StreamId, Live] = {}
         self._drains: dict[StreamId, Drain] = {}
         self._reads: Counter[StreamId] = Counter()
+        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+        self._given_up = False
+        """A drain ended without a seal: nobody owns its stream now."""
         self._idle = anyio.Event()
 
     async def __aenter__(self) -> Self:
@@ -98,17 +102,22 @@ class Hub:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Drain (see `drain`), then close the store. Cancelled, it still seals what runs, within CLOSE_S."""
+        """Drain (see `drain`), then close the store. Cancelled, it still seals what runs: each within drain.SEAL_S."""
         try:
             await self.drain()
         finally:
+            self._stop_all()
             self._tasks.cancel_scope.cancel()
             await self._stack.__aexit__(None, None, None)
 
     async def _recover(self) -> None:
-        """The store is ours alone, so every unsealed stream's owner is dead."""
+        """The store is ours alone, so an unsealed stream that does not run here has no owner: a process before us
+        died, or a drain of ours could not seal. Raises StoreError."""
         for info in await self.store.unsealed():
-            ending = Ending.of("requested") if info.cancel_requested else Ending.of("process_died")
+            if info.id in self._live:
+                continue
+            code = "requested" if info.cancel_requested else "given_up" if self._given_up else "process_died"
+            ending = Ending.of(code)
             try:
                 lease = await self.store.acquire(info.id, self.worker)
                 await self.store.seal(lease, ending.seal)
@@ -119,13 +128,17 @@ class Hub:
     async def _watch(self) -> None:
         while True:
             await anyio.sleep(WATCH_S)
-            if not self._drains:
-                continue
             try:
-                for stream in await self.store.cancel_requests():
-                    self._stop(stream, Ending.of("requested"))
+                if self._drains:
+                    for stream in await self.store.cancel_requests():
+                        self._stop(stream, Ending.of("requested"))
+                if self._given_up:
+                    await self._recover()
+                    self._given_up = False
+            except StoreError as error:
+                logger.warning("the store does not answer; trying again: %s", error.message)
             except Exception:
-                logger.exception("stored cancel requests could not be read; trying again")
+                logger.exception("the watch failed; trying again")
 
     # --- starting ------------------------------------------------------------------------------------------------
 
@@ -139,6 +152,13 @@ class Hub:
         Raises what `decide` raises, and before anything is started Draining, TooManyStreams, TooManyOrphans,
         StoreError. Cancelled: the stream may have been started; its key finds it.
         """
+        if new.key is None:
+            return await self._claim(new, outgoing, decide, found)
+        # One at a time for a key: who comes while it is claimed waits, and attaches.
+        async with self._turns.setdefault(new.key, anyio.Lock()):
+            return await self._claim(new, outgoing, decide, found=True)
+
+    async def _claim(self, new: NewStream, outgoing: Outgoing, decide: Decide | None, found: bool) -> Claim:
         while True:
             bound = await self._bound(new.key) if new.key else (None, None)
             with about(bound[1]):
@@ -146,8 +166,8 @@ class Hub:
             if isinstance(decision, Attach):
                 return Claim(decision.stream, started=False)
             try:
-                new = replace(new, previous=decision.previous)
-                await self._start(new, outgoing, decision.replaces, found or new.key is not None)
+                new = replace(new, previous=decision.replaces)
+                await self._start(new, outgoing, found)
             except BindingMoved:
                 continue
             return Claim(new.id, started=True)
@@ -164,17 +184,18 @@ class Hub:
                 continue  # its tombstone ran out, and the binding with it
         return None, None
 
-    async def _start(self, new: NewStream, outgoing: Outgoing, replaces: int, found: bool) -> None:
+    async def _start(self, new: NewStream, outgoing: Outgoing, found: bool) -> None:
         self._admit()
         live = self._live[new.id] = Live(new, found=found, window_bytes=self.policy.window_bytes)
         drain = Drain(self.store, live, outgoing.source, self.policy, where=outgoing.where)
         self._drains[new.id] = drain
         claimed = _Claimed()
-        self._tasks.start_soon(self._run, new, drain, replaces, claimed)
+        self._tasks.start_soon(self._run, new, drain, claimed)
         try:
             await claimed.wait()
         except BaseException:
-            self._left(live)
+            if not live.audience.readers:
+                self._left(live)
             raise
 
     def _admit(self) -> None:
@@ -182,16 +203,16 @@ class Hub:
             raise Draining("the server is shutting down and takes no new streams", retry_after_s=5)
         if len(self._live) >= self.policy.max_live_streams:
             raise TooManyStreams(f"{len(self._live)} streams are live, the most this server takes", retry_after_s=5)
-        orphans = sum(live.orphaned for live in self._live.values())
+        orphans = sum(live.audience.orphaned for live in self._live.values())
         if orphans >= self.policy.max_orphan_drains:
             raise TooManyOrphans(f"{orphans} live streams have no reader, the most this server takes", retry_after_s=5)
 
-    async def _run(self, new: NewStream, drain: Drain, replaces: int, claimed: _Claimed) -> None:
+    async def _run(self, new: NewStream, drain: Drain, claimed: _Claimed) -> None:
         """Claim and drain in one task of ours: a caller that leaves in between cannot strand the stream."""
-        live = self._live[new.id]
+        live, dispatched = self._live[new.id], False
         try:
             try:
-                lease = await self.store.create(new, replaces=replaces)
+                lease = await self.store.create(new, replaces=new.previous)
             except ResumeStreamError as error:
                 claimed.decide(error)
                 return
@@ -199,14 +220,16 @@ class Hub:
                 logger.exception("stream %s could not be created", new.id)
                 claimed.decide(StoreError("the stream could not be created; the server's log tells why"))
                 return
+            dispatched = True
             claimed.decide(None)
             await drain.run(lease)
         except Exception:
-            logger.exception("stream %s: its drain broke; the next start seals it", new.id)
+            logger.exception("stream %s: its drain broke; recovery seals it", new.id)
         finally:
             claimed.decide(Draining("the server is shutting down and takes no new streams"))
             if not live.info.sealed:
                 live.abandon()
+                self._given_up |= dispatched and not drain.fenced
             del self._live[new.id], self._drains[new.id]
             live.ring()
             if not self._live:
@@ -215,12 +238,9 @@ class Hub:
     def found(self, stream: StreamId) -> None:
         """The stream's id reached somebody who can come back for it."""
         if live := self._live.get(stream):
-            live.found = True
+            live.audience.found = True
 
     # --- reading -------------------------------------------------------------------------------------------------
-
-    def live(self, stream: StreamId) -> Live | None:
-        return self._live.get(stream)
 
     async def stat(self, stream: StreamId) -> StreamInfo:
         """The record as of now: retention is enforced here, on access. Raises StreamNotFound."""
@@ -248,12 +268,11 @@ class Hub:
             live = self._live.get(stream)
             changed = live.arm() if live else None
             info = await self.stat(stream)
-            if info.head or info.sealed:
+            if info.sealed or (live and not live.abandoned and info.head):
                 return info
-            if self.draining or live is None or live.abandoned:
-                raise Draining("the server gave this stream up; ask again", stream=stream)
-            if changed:
-                await changed.wait()
+            if self.draining or changed is None or (live and live.abandoned):
+                raise Draining("this stream has no owner for the moment; ask again", stream=stream, retry_after_s=1)
+            await changed.wait()
 
     @contextmanager
     def holding(self, stream: StreamId) -> Iterator[None]:
@@ -274,15 +293,15 @@ class Hub:
                 yield
                 return
             try:
-                with live.reading():
+                with live.audience.reading():
                     yield
             finally:
-                if not live.readers:
+                if not live.audience.readers:
                     self._left(live)
 
     def _left(self, live: Live) -> None:
         """The last reader left. Who cannot find the stream again will not: then nobody pays on for it."""
-        grace = grace_s(live.info.new.on_disconnect) if live.found else 0.0
+        grace = grace_s(live.info.new.on_disconnect) if live.audience.found else 0.0
         if live.info.sealed or live.info.id not in self._drains or self.draining:
             return
         if grace == 0:
@@ -291,11 +310,7 @@ class Hub:
             self._tasks.start_soon(self._grace, live, grace)
 
     async def _grace(self, live: Live, seconds: float) -> None:
-        with anyio.move_on_after(seconds):
-            while not live.readers and not live.info.sealed:
-                await live.arm().wait()
-            return
-        if not live.readers:
+        if await live.audience.stays_away(seconds):
             self._stop(live.info.id, Ending.of("nobody_listens"))
 
     async def find(self, query: Query) -> list[StreamInfo]:
@@ -311,6 +326,10 @@ class Hub:
         if drain := self._drains.get(stream):
             drain.stop(ending)
 
+    def _stop_all(self) -> None:
+        for drain in self._drains.values():
+            drain.stop(Ending.of("shutdown"))
+
     async def cancel(self, stream: StreamId) -> None:
         """Ask to stop: durable on return; the partial is kept. Does nothing to a sealed stream."""
         await self.store.request_cancel(stream)
@@ -322,9 +341,11 @@ class Hub:
         self._stop(stream, Ending.of("deleted"))
         while live and not live.info.sealed and not live.abandoned:
             await live.arm().wait()
+        if (live is None or live.abandoned) and not (await self.store.stat(stream)).sealed:
+            await self._recover()
         purged = await self.store.purge(stream, Gone.DELETED)
         if live:
-            live.dropped(purged)
+            live.sealed(purged)
         if forget:
             await self.store.forget(stream)
 
@@ -338,8 +359,7 @@ class Hub:
             live.ring()
         with anyio.move_on_after(self.policy.drain_s):
             await self._until_idle()
-        for drain in self._drains.values():
-            drain.stop(Ending.of("shutdown"))
+        self._stop_all()
         with anyio.move_on_after(CLOSE_S):
             await self._until_idle()
 

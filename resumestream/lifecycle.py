@@ -52,6 +52,11 @@ class IllegalMove(ResumeStreamError):
     code = "illegal-move"
 
 
+def allows(state: State, moved: Moved) -> bool:
+    """Whether the table has that move."""
+    return moved in TRANSITIONS[state]
+
+
 def move(state: State, moved: Moved) -> State:
     """The state after `moved`. Raises IllegalMove; nothing has happened then."""
     try:

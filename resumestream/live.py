@@ -1,14 +1,13 @@
-"""What the process that drains a stream knows of it: the newest record, the newest bytes, and who waits."""
+"""What the process that drains a stream knows of it: the newest record, the newest bytes, and who waits for more."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import anyio
 
+from .audience import Audience
 from .model import Attempt, Head, NewStream, StreamInfo
 
 
@@ -46,13 +45,9 @@ class Live:
     def __init__(self, new: NewStream, *, found: bool, window_bytes: int) -> None:
         self.info = StreamInfo(new)
         self.window = Window(window_bytes)
-        self.readers = 0
-        self.orphaned = False
-        """Its last reader left, and none has come since."""
-        self.found = found
-        """Somebody can find this stream again: it has a key, or its id reached somebody."""
+        self.audience = Audience(found=found)
         self.abandoned = False
-        """The drain gave up without a seal: read the store, and if it has no end, there is none to come from here."""
+        """The drain gave up without a seal: nothing more comes from here."""
         self._changed = anyio.Event()
 
     def arm(self) -> anyio.Event:
@@ -74,27 +69,10 @@ class Live:
         self.ring()
 
     def sealed(self, info: StreamInfo) -> None:
+        """Sealed, or dropped after that."""
         self.info = info
         self.ring()
-
-    def dropped(self, info: StreamInfo) -> None:
-        """The payload is gone: tails that are still open are cut."""
-        self.window = Window(0)
-        self.sealed(info)
 
     def abandon(self) -> None:
         self.abandoned = True
         self.ring()
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Count as a reader meanwhile."""
-        self.readers += 1
-        self.orphaned = False
-        self.ring()
-        try:
-            yield
-        finally:
-            self.readers -= 1
-            self.orphaned = not self.readers
-            self.ring()

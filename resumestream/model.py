@@ -81,7 +81,7 @@ class Seal:
     detail: str
     """Machine-readable code that refines the outcome."""
     message: str
-    """One English sentence; never a credential or a request body."""
+    """One English sentence; never a credential or a request body. Empty once the payload is gone."""
     released: bool = False
     """The key may start a new call: the provider definitely did not bill this one."""
     retry_at: float | None = None
@@ -122,6 +122,14 @@ class NewStream:
     previous: StreamId | None = None
 
 
+def state_of(*, gone: bool, sealed: bool, tail: int) -> State:
+    if gone:
+        return State.EXPIRED
+    if sealed:
+        return State.SEALED
+    return State.STREAMING if tail else State.PENDING
+
+
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
     """A stream's whole record. `attempts` has one entry a provider call, in order."""
@@ -152,11 +160,7 @@ class StreamInfo:
 
     @property
     def state(self) -> State:
-        if self.gone:
-            return State.EXPIRED
-        if self.seal:
-            return State.SEALED
-        return State.STREAMING if self.tail else State.PENDING
+        return state_of(gone=self.gone is not None, sealed=self.sealed, tail=self.tail)
 
     @property
     def expires_at(self) -> float:
@@ -165,9 +169,13 @@ class StreamInfo:
 
     def as_of(self, now: float) -> StreamInfo:
         """The record as it looks at `now`: expired also where nobody has dropped the payload yet."""
-        if self.gone or now < self.expires_at:
-            return self
-        return replace(self, gone=Gone.EXPIRED, gone_at=self.expires_at)
+        return self if self.gone or now < self.expires_at else self.tombstone(Gone.EXPIRED, now)
+
+    def tombstone(self, why: Gone, now: float) -> StreamInfo:
+        """The record without its payload and the seal's message, which may quote it. What expired is gone since then,
+        whenever that was noticed."""
+        gone_at = min(now, self.expires_at) if why is Gone.EXPIRED else now
+        return replace(self, seal=self.seal and replace(self.seal, message=""), gone=why, gone_at=gone_at)
 
     @property
     def forgets_at(self) -> float:
@@ -184,15 +192,19 @@ class Lease:
     epoch: int
 
 
+EARLIER_KEPT = 100
+"""Streams that a binding remembers: more than any client retries, and few enough that a loop of retries which never
+ends makes no re-bind dearer than the last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Which stream a key means. `generation` counts re-binds and is what compare-and-set compares."""
+    """Which stream a key means; that stream's id, never reused, is what compare-and-set compares."""
 
     stream: StreamId
-    generation: int
     fingerprint: str
     earlier: tuple[StreamId, ...] = ()
-    """Streams the key meant before, oldest first."""
+    """The last `EARLIER_KEPT` streams the key meant before, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from enum import Enum
 
 from .errors import OffsetMalformed
 
-MAX_OFFSET = 2**53
-"""The largest integer that every JSON reader keeps exact."""
+MAX_OFFSET = 10**16 - 1
+"""What 16 digits hold."""
 
 _TOKEN = re.compile(r"(?:s(?P<segment>[0-9]{2,6})\.)?(?P<at>[0-9]{1,16})")
 _PADDED = re.compile(r"(?:s[0-9]{2,6}\.)?[0-9]{16}(?:\.end)?")
@@ -53,7 +53,7 @@ def parse_offset(text: str) -> Position | Edge:
     at, segment = int(match["at"]), int(match["segment"] or 1)
     first_by_name = match["segment"] is not None and segment < 2
     overlong_name = match["segment"] is not None and f"{segment:02}" != match["segment"]
-    if at > MAX_OFFSET or first_by_name or overlong_name:
+    if first_by_name or overlong_name:
         raise _malformed(text)
     return Position(segment, at)
 

@@ -93,7 +93,8 @@ class Policy:
             value = getattr(self, spec.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
                 raise ConfigError(f"Policy.{spec.name} is {value!r}; it must be a number")
+            least = "0 or greater" if spec.name in may_be_zero else "greater than 0"
             if value < 0 or (value == 0 and spec.name not in may_be_zero):
-                raise ConfigError(f"Policy.{spec.name} is {value!r}; it must be greater than 0")
+                raise ConfigError(f"Policy.{spec.name} is {value!r}; it must be {least}")
         if self.retain_s > self.max_retain_s:
             raise ConfigError(f"Policy.retain_s ({self.retain_s}) is above max_retain_s ({self.max_retain_s})")

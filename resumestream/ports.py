@@ -51,18 +51,19 @@ class LogStore(Protocol):
         ...
 
     async def probe(self) -> None:
-        """Prove that a write would succeed now. Raises StoreError."""
+        """Prove that a write would succeed, now or within the last second: anybody may ask. Raises StoreError."""
         ...
 
     def now(self) -> float:
         """The store clock, in seconds since the epoch: never jumps, never goes back."""
         ...
 
-    async def create(self, new: NewStream, *, replaces: int = 0) -> Lease:
+    async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
         """Mint `new.id` at epoch 1, leased to `new.worker`. With `new.key` also bind the key to it, if and only if the
-        key's binding has generation `replaces` (0: there is none), at disk level; the binding's generation grows by
-        one and the stream it meant joins `earlier`. Exactly one caller per generation ever gets the Lease, and the
-        Lease is what permits the billable call. Raises BindingMoved; nothing is written then."""
+        key means exactly `replaces` now (None: it has no binding), at disk level; `replaces` joins `earlier`, of which
+        the last EARLIER_KEPT stay. Ids are never reused, so exactly one caller ever replaces a stream and gets the
+        Lease, also where the key was forgotten and bound anew in between; the Lease is what permits the billable call.
+        Raises BindingMoved; nothing is written then."""
         ...
 
     async def binding(self, key: str) -> Binding | None:
@@ -115,8 +116,8 @@ class LogStore(Protocol):
         ...
 
     async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
-        """Drop a sealed stream's payload and keep its tombstone. Unreadable at once. Idempotent, the first reason
-        stays. Raises StoreError on an unsealed stream."""
+        """Drop a sealed stream's payload and keep its tombstone (see `StreamInfo.tombstone`). Unreadable at once.
+        Idempotent, the first reason stays. Raises StoreError on an unsealed stream."""
         ...
 
     async def forget(self, stream: StreamId) -> None:

@@ -27,6 +27,7 @@ class Reading:
         self._splitter = Splitter() if sse else None
         self.tail = 0
         self.events = 0
+        self._capped: Ending | None = None
         self.ended: Ending | None = None
         """Set once the semantic end or the provider's own error was seen: what comes after changes nothing."""
 
@@ -72,6 +73,8 @@ class Reading:
         What is held and no whole event belongs to the payload only if the answer is complete, or if it is the
         provider's own error, which some send as plain JSON.
         """
+        if self._capped:  # what a cap dropped leaves no whole answer
+            return Portion(b"", 0), self._capped.after(self.tail, self.events)
         rest = self._splitter.rest() if self._splitter else b""
         ending, events = self.ended, 0
         if ending is None and rest:
@@ -95,6 +98,7 @@ class Reading:
     def _take(self, data: bytes, events: int, capped: Ending | None = None) -> Portion:
         self.tail += len(data)
         self.events += events
+        self._capped = capped
         return Portion(data, events, capped)
 
     def _fits(self, data: bytes) -> bool:

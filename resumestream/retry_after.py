@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
+from email.utils import mktime_tz, parsedate_tz
 
 from .model import Headers
 
 
 def retry_after_s(headers: Headers) -> float | None:
-    """Seconds from `retry-after-ms` (what the official SDKs read first) or `Retry-After` in seconds; None without.
-
-    The HTTP-date form of Retry-After is not read: it needs the provider's clock, and the answer's `Date` with it.
-    """
+    """Seconds from `retry-after-ms` (what the official SDKs read first) or `Retry-After`; None without. A date counts
+    from the answer's own `Date`: the provider's clock is the one that it means."""
     given = dict(headers)
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(given.get(name, "")) * unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    return None
+        seconds = _number(given.get(name, ""))
+        if seconds is not None:
+            return seconds * unit
+    until, now = _date(given.get("retry-after", "")), _date(given.get("date", ""))
+    return max(0.0, until - now) if until is not None and now is not None else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _date(text: str) -> float | None:
+    """Seconds since the epoch."""
+    parsed = parsedate_tz(text)
+    return mktime_tz(parsed) if parsed and parsed[9] is not None else None

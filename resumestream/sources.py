@@ -92,10 +92,9 @@ class _Run:
         with self._values:
             try:
                 await self._pour()
-            except Exception as error:
-                self.failed = _failed(error)
-            except anyio.get_cancelled_exc_class() as error:
-                if anyio.current_effective_deadline() == -math.inf:
+            except BaseException as error:  # whatever it is (`sys.exit()`, say), it is this stream's and nobody else's
+                stopped = anyio.current_effective_deadline() == -math.inf
+                if stopped and isinstance(error, anyio.get_cancelled_exc_class()):
                     raise
                 self.failed = _failed(error)
             finally:

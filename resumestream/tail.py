@@ -13,8 +13,9 @@ from .ports import LogStore
 from .refusals import gone
 
 BLOCK_BYTES = 256 * 1024
-"""The largest page: what a reader that lags holds in memory, and what it must take within `Policy.send_s`. Each page
-from SQLite is a hop to a thread: half the size replays a fifth slower, twice the size a seventh faster (measured)."""
+"""The largest page, and so the most that a reader which does not keep up holds in memory: its next one is not read
+before this one was taken. Replays in blocks of 64 to 256 KiB run at the speed of nginx's sendfile (measured); twice the
+size would spare a tenth of a replay's CPU, a thread hop a block, and make a stalled reader twice as slow to notice."""
 
 POLL_S = 0.25
 """How often a tail of a stream that somebody else drains looks at the store."""
@@ -23,7 +24,8 @@ POLL_S = 0.25
 class Tail:
     """Pages of one stream from one offset on, in order, without gap or repeat, live to the end.
 
-    Any number of tails read one stream; each has its own position and none touches the drain.
+    Any number of tails read one stream; each has its own position and none touches the drain. `until` ends it early;
+    `known` is a record of the stream, which spares a sealed one's tail asking for it.
     """
 
     def __init__(
@@ -34,14 +36,27 @@ class Tail:
         *,
         until: int | None = None,
         known: StreamInfo | None = None,
-        live: Live | None,
-        closing: Callable[[], bool],
+        live: Live | None = None,
+        closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._stream, self._live, self._closing = store, stream, live, closing
         self._until = until
         self._ended = False
         self._sealed = known if known and known.sealed else None
         self.at = at
+
+    @property
+    def waits(self) -> bool:
+        """Whether `receive` would have to wait for the drain: all that is there was read, up to an event's end."""
+        live = self._live
+        return live is not None and not (
+            self._closing() or live.abandoned or live.info.sealed or self.at < live.info.tail or self.at == self._until
+        )
+
+    async def wait(self) -> None:
+        """Return when `receive` need not wait for the drain. Cancelled: nothing happened."""
+        while self._live and self.waits:
+            await self._live.arm().wait()
 
     async def receive(self) -> Page:
         """The next page: at least one byte, or the end (`info` set), or both. After the end, and at `until` where
@@ -54,26 +69,26 @@ class Tail:
         while True:
             if self._ended or self.at == self._until:
                 raise anyio.EndOfStream
-            live = self._live
+            await self.wait()
             if self._closing():
                 raise Draining("the server is shutting down; reconnect and read on", stream=self._stream)
-            changed = live.arm() if live else None
-            page = await self._look(live)
+            page = await self._look()
             if page is not None:
                 self.at, self._ended = page.next, page.info is not None
                 return page
-            if live and live.abandoned:
-                raise StoreError("the stream's log could not be written any more", stream=self._stream)
-            if changed:
-                await changed.wait()
-            else:
+            if self._live is None:
                 await anyio.sleep(POLL_S)
 
-    async def _look(self, live: Live | None) -> Page | None:
-        info = live.info if live and not live.abandoned else self._sealed or await self._store.stat(self._stream)
+    async def _look(self) -> Page | None:
+        live = self._live
+        if live and live.abandoned:
+            raise StoreError("the stream's log could not be written any more", stream=self._stream)
+        info = live.info if live else self._sealed or await self._store.stat(self._stream)
         if info.gone:
             raise gone(info)
-        self._sealed = info if info.sealed else None
+        if info.sealed:  # from here on only the store knows whether the payload is still there
+            live = self._live = None
+            self._sealed = info
         room = BLOCK_BYTES if self._until is None else min(BLOCK_BYTES, self._until - self.at)
         data = live.window.read(self.at, room) if live else b""
         if not data and self.at < info.tail:

@@ -172,7 +172,7 @@ def answering(*answers: bytes) -> Script:
 async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """A server that runs `script` for each connection until the block ends; then the pool is closed, every script has
     ended and so every connection has."""
-    with _listening(script, tls) as server:
+    with listening(script, tls) as server:
         try:
             yield server
         finally:
@@ -180,7 +180,8 @@ async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Async
 
 
 @contextlib.contextmanager
-def _listening(script: Script, tls: ssl.SSLContext | None) -> Iterator[Server]:
+def listening(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """The same for tests without a loop of their own, and without a pool."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     server = Server(listener)
     threads: list[threading.Thread] = []

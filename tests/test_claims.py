@@ -13,8 +13,7 @@ from resumestream.model import Binding, Gone, NewStream, Outcome, Seal, StreamId
 
 NOW = 1000.0
 PRESENT, EARLIER, FOREIGN = StreamId("present"), StreamId("earlier"), StreamId("foreign")
-GENERATION = 7
-BINDING = Binding(PRESENT, GENERATION, "fp", earlier=(StreamId("first"), EARLIER))
+BINDING = Binding(PRESENT, "fp", earlier=(StreamId("first"), EARLIER))
 INFO = StreamInfo(
     NewStream(PRESENT, "me", "openai", "worker", created_at=900, retain_s=60, tombstone_s=60, key="k", fingerprint="fp")
 )
@@ -103,7 +102,7 @@ def test_every_case(info: StreamInfo, body: str, resumes: bool, retry_of: Stream
     """A bound key decides as the table says."""
     fingerprint = "fp" if body == "same" else "another"
     terms = Terms(fingerprint, match_key=body == "match", retry_of=retry_of, resumes=resumes)
-    decisions = {"start": Start(replaces=GENERATION, previous=PRESENT), "attach": Attach(PRESENT)}
+    decisions = {"start": Start(replaces=PRESENT), "attach": Attach(PRESENT)}
     assert outcome(terms, BINDING, info) == decisions.get(expected, expected)
 
 
@@ -111,7 +110,7 @@ def test_every_case(info: StreamInfo, body: str, resumes: bool, retry_of: Stream
 @pytest.mark.parametrize(
     ("retry_of", "resumes", "expected"),
     [
-        (None, False, Start(replaces=0, previous=None)),
+        (None, False, Start(replaces=None)),
         (FOREIGN, False, "retry-mismatch"),
         (None, True, "nothing-to-resume"),
         (FOREIGN, True, "nothing-to-resume"),
@@ -125,7 +124,7 @@ def test_an_unknown_key(match_key: bool, retry_of: StreamId | None, resumes: boo
 
 def test_a_forgotten_stream_is_an_unknown_key() -> None:
     """The record ran out between two reads: start as if unbound, and let the compare-and-set find out."""
-    assert decide(Terms("fp"), BINDING, None, NOW) == Start(replaces=0, previous=None)
+    assert decide(Terms("fp"), BINDING, None, NOW) == Start(replaces=None)
 
 
 @pytest.mark.parametrize(("asked", "bound"), [("", "fp"), ("fp", ""), ("", "")])

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from resumestream import Policy, ResumeStream
 from resumestream.testing import Script, ScriptedProvider, running
 
+from .asgi import Passing
 from .wire import BODY, CHAT, Client, Reply
 
 SERVERS = ["uvicorn", "hypercorn-asyncio", "hypercorn-trio", "granian"]
@@ -28,13 +28,6 @@ TOKENS, EVENTS = 5, 3
 SSE = b"".join(b'event: tick\ndata: {"n":%d}\n\n' % number for number in range(TOKENS))
 LINES = b"".join(b'{"n":%d}\n' % number for number in range(TOKENS))
 KEYS = map(str, count())
-
-
-class Passing(BaseHTTPMiddleware):
-    """Ends every answer cleanly by itself, as each BaseHTTPMiddleware does."""
-
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        return await call_next(request)
 
 
 def bare(streams: ResumeStream) -> ASGIApp:

@@ -12,7 +12,6 @@ import anyio
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -24,7 +23,7 @@ from resumestream.errors import NotStarted, StoreError, StoreLocked
 from resumestream.testing import running
 from resumestream.testing.running import ServerName
 
-from .asgi import calling
+from .asgi import Passing, calling
 from .own import ME, Talk, data
 from .wire import Client
 
@@ -88,13 +87,6 @@ def _starts_and_serves(app: ASGIApp, answers: dict[str, Any]) -> None:
     with TestClient(app) as client:
         for path, answer in answers.items():
             assert client.get(path).json() == answer
-
-
-class Passing(BaseHTTPMiddleware):
-    """Ends every answer cleanly, as each BaseHTTPMiddleware does."""
-
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        return await call_next(request)
 
 
 @pytest.mark.parametrize("way", ["install", "wrap"])

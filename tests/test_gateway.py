@@ -12,6 +12,7 @@ import pytest
 from resumestream import Policy, Upstream
 from resumestream.testing import Script, ScriptedProvider
 
+from .scripted_peer import Peer, Server, listening
 from .wire import BODY, CHAT, Client, served
 
 TOKENS = 5
@@ -344,3 +345,26 @@ def test_a_caller_that_leaves_before_the_head(client: Client, provider: Scripted
         else:
             provider.wait_for(lambda calls: calls[-1].disconnected)
             provider.release()
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn-asyncio", "hypercorn-trio", "granian"])
+def test_a_caller_that_leaves_an_answered_upload(server: str, provider: ScriptedProvider) -> None:
+    """The upstream answers before it has the body, and nobody reads the rest: the leave is seen all the same."""
+
+    def early(peer: Peer, server: Server) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nearly")
+        peer.wait_for_hang_up()
+
+    with listening(early) as upstream, served(provider, upstreams={"early": upstream.url()}, server=server) as client:
+        url = urlsplit(client.base)
+        with socket.create_connection((url.hostname, url.port), 10) as sock:
+            sock.sendall(
+                b"PUT /llm/early/v1/files/f HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer test\r\n"
+                b"content-length: 1000000\r\n\r\n" + b"x" * 1000
+            )
+            answer = b""
+            while b"early" not in answer:
+                answer += sock.recv(65536)
+            assert not upstream.ended.acquire(blocking=False)
+        assert upstream.ended.acquire(timeout=5)

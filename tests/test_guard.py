@@ -17,8 +17,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resumestream.errors import VersionUnsupported
-from resumestream.http.guard import Guard, cut, finishing, guarded, require_cuttable
+from resumestream.http.guard import Guard, GuardCheck, cut, finishing, require_cuttable
 from resumestream.testing.running import running
+
+from .asgi import Passing
 
 Connect = Callable[[], HTTPConnection]
 CHUNK = b"data: {}\n\n" * 100
@@ -46,13 +48,6 @@ async def faces(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     else:
         cut(scope)
-
-
-class Passing(BaseHTTPMiddleware):
-    """Ends every answer cleanly by itself, as each BaseHTTPMiddleware does."""
-
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        return await call_next(request)
 
 
 class Collecting(BaseHTTPMiddleware):
@@ -218,7 +213,7 @@ async def test_only_the_end_is_withheld() -> None:
 
     async def trailing(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
-        assert cut(scope)
+        cut(scope)
         await send({"type": "http.response.body", "body": b"1", "more_body": True})
         await send({"type": "http.response.body", "body": b"2"})
         await send({"type": "http.response.trailers", "headers": []})
@@ -253,21 +248,21 @@ async def test_other_scopes_pass_untouched(kind: str) -> None:
 
     assert await call(Guard(inner), scope) == [{"type": f"{kind}.close"}]
     assert seen[0] is scope
-    assert not cut(scope)
+    cut(scope)  # without a guard: nothing to mark
 
 
 @pytest.mark.anyio
-async def test_without_a_guard_the_sender_is_told() -> None:
-    """So that it can warn, once."""
-    assert not guarded(http_scope())
-    assert not cut(http_scope())
-    answers: list[bool] = []
+async def test_a_missing_guard_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """At the first request without one, however many come with one before."""
+    check = GuardCheck()
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        answers.extend((guarded(scope), cut(dict(scope))))
+        check(dict(scope))
 
-    await call(Guard(inner), http_scope())
-    assert answers == [True, True]
+    for app, said in ((Guard(inner), 0), (inner, 1), (inner, 1), (Guard(inner), 1)):
+        await call(app, http_scope())
+        assert len(caplog.records) == said
+    assert "without its guard" in caplog.text
 
 
 @pytest.mark.anyio

@@ -7,15 +7,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from resumestream.claims import Attach, Start, Terms, decide
 from resumestream.errors import (
     Draining,
     LeaseLost,
+    StoreBusy,
     StoreError,
+    StoreFull,
     StreamGone,
     StreamNotFound,
     TooManyOrphans,
@@ -24,7 +28,8 @@ from resumestream.errors import (
     UpstreamUnreachable,
 )
 from resumestream.hub import Hub
-from resumestream.model import Binding, Gone, Head, NewStream, Outcome, State, StreamInfo
+from resumestream.live import Window
+from resumestream.model import Binding, Gone, Head, NewStream, Outcome, State, StreamId, StreamInfo
 from resumestream.policy import Policy
 from resumestream.stores import MemoryStore
 
@@ -209,7 +214,7 @@ async def test_a_caller_cancelled_while_it_claims_strands_nothing() -> None:
         source, entered, go = FakeSource(), anyio.Event(), anyio.Event()
         create = store.create
 
-        async def slow(new: NewStream, *, replaces: int = 0) -> object:
+        async def slow(new: NewStream, *, replaces: StreamId | None = None) -> object:
             entered.set()
             await go.wait()
             return await create(new, replaces=replaces)
@@ -490,3 +495,288 @@ async def test_decide_sees_the_binding_and_the_record() -> None:
         assert [(binding.stream, info.id) for binding, info in seen[1:]] == [(new.id, new.id)]
         await source.opened.wait()
         assert source.calls == 1
+
+
+# --- what a review broke ----------------------------------------------------------------------------------------
+
+
+def broken(store: MemoryStore, *methods: str, error: Exception) -> dict[str, bool]:
+    """Make these methods fail while `on["on"]` is true."""
+    on = {"on": True}
+
+    def breaking(method: str) -> None:
+        real = getattr(store, method)
+
+        async def call(*args: object, **kwargs: object) -> object:
+            if on["on"]:
+                await anyio.lowlevel.checkpoint()
+                raise error
+            return await real(*args, **kwargs)
+
+        setattr(store, method, call)
+
+    for method in methods:
+        breaking(method)
+    return on
+
+
+async def test_a_busy_store_makes_the_provider_wait_and_loses_nothing() -> None:
+    """Another process holds the write lock for longer than `busy_s`: live streams go on once it lets go."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        source.send(EVENTS[0])
+        tail = hub.tail(new.id, 0)
+        assert (await tail.receive()).data == EVENTS[0]
+        on = broken(store, "append", "seal", error=StoreBusy("busy"))
+        source.send(EVENTS[1], DONE)
+        source.end()
+        with pytest.raises(TimeoutError), anyio.fail_after(0.05):
+            await tail.receive()
+        on["on"] = False
+        assert (await sealed(hub, new)).completed
+        assert await read(hub, new) == EVENTS[0] + EVENTS[1] + DONE
+
+
+async def test_a_busy_store_does_not_hold_up_the_end() -> None:
+    """Stopped while it waits for the store, the stream is given up, and the Hub ends."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        await hub.answered(new.id)
+        on = broken(store, "append", error=StoreBusy("busy"))
+        source.send(EVENTS[0])
+        await source.opened.wait()
+    on["on"] = False
+    info = await store.stat(new.id)
+    assert (info.seal and info.seal.outcome) is Outcome.INTERRUPTED
+
+
+async def test_a_stream_that_was_given_up_is_recovered_without_a_restart() -> None:
+    """Its late callers are asked to come again, then told how it ended; nobody waits for ever."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = await started(hub, source, key="k")
+        source.send(EVENTS[0])
+        assert (await hub.tail(new.id, 0).receive()).data == EVENTS[0]
+        on = broken(store, "append", "seal", error=StoreFull("full"))
+        source.send(EVENTS[1])
+        await source.closed.wait()
+        with pytest.raises(Draining) as refused:
+            await hub.answered(new.id)
+        assert refused.value.retry
+        on["on"] = False
+        info = await sealed(hub, new)
+        assert (info.seal and info.seal.detail) == "given_up"
+        assert await read(hub, new) == EVENTS[0]
+        assert (await hub.answered(new.id)).sealed
+
+
+async def test_delete_needs_no_owner() -> None:
+    """A stream that was given up can be deleted at once."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        on = broken(store, "seal", error=StoreFull("full"))
+        source.send(DONE)
+        source.end()
+        await source.closed.wait()
+        on["on"] = False
+        await hub.delete(new.id)
+        assert (await hub.stat(new.id)).gone is Gone.DELETED
+
+
+async def test_a_stop_before_the_call_makes_no_call() -> None:
+    """Nothing left for the provider, so nothing was billed and the key is free."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        create = store.create
+
+        async def stopped_meanwhile(new: NewStream, **how: Any) -> object:
+            lease = await create(new, **how)
+            await hub.cancel(new.id)
+            return lease
+
+        store.create = stopped_meanwhile  # type: ignore[method-assign, assignment]
+        source = FakeSource()
+        info = await sealed(hub, await started(hub, source, key="k"))
+        assert info.seal is not None
+        assert (source.calls, info.seal.outcome, info.seal.released) == (0, Outcome.CANCELLED, True)
+
+
+@pytest.mark.parametrize("seen", [DONE, b'data: {"error":{"message":"no"}}\n'])
+async def test_a_stop_during_the_last_append_changes_nothing(seen: bytes) -> None:
+    """The end that was read stays the end, and its bytes are there once."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        append = store.append
+        source = FakeSource()
+        new = await started(hub, source)
+
+        async def append_and_stop(*args: Any) -> int:
+            tail = await append(*args)
+            await hub.cancel(new.id)
+            return tail
+
+        store.append = append_and_stop  # type: ignore[method-assign]
+        source.send(seen)
+        source.end()
+        info = await sealed(hub, new)
+        assert await read(hub, new) == seen
+        assert info.seal is not None
+        assert info.seal.detail in ("end_seen", "error_event")
+
+
+async def test_a_cancelled_hub_leaves_a_complete_answer_complete() -> None:
+    """Also while it still waits for the connection's end."""
+    store = MemoryStore()
+    async with store:
+        with anyio.CancelScope() as scope:
+            async with running(store, settle_s=30) as hub:
+                source = FakeSource()
+                new = await started(hub, source)
+                source.send(DONE)
+                await hub.tail(new.id, 0).receive()
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert (await store.stat(new.id)).completed
+
+
+async def test_a_herd_of_one_key_counts_as_one_stream() -> None:
+    """Whoever attaches takes no place among the live streams."""
+    async with running(max_live_streams=1) as hub:
+        source = FakeSource()
+
+        async def claim() -> None:
+            new = new_stream(hub.store.now, key="k", fingerprint="f")
+            await hub.claim(new, outgoing(source), partial(decide, Terms("f"), now=hub.store.now()))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(claim)
+        await source.opened.wait()
+        assert source.calls == 1
+
+
+async def test_grace_begins_anew_with_every_leave() -> None:
+    """A reader that comes and goes within one tick counts."""
+    async with running() as hub:
+        new = await started(hub, FakeSource(), on_disconnect="grace:0.4")
+        began = anyio.current_time()
+        with hub.reading(new.id):
+            pass
+        await anyio.sleep(0.25)
+        with hub.reading(new.id):
+            pass
+        await sealed(hub, new)
+        assert anyio.current_time() - began >= 0.6
+
+
+async def test_readers_that_come_and_go_wake_no_tail() -> None:
+    """Only what the drain does is news."""
+    async with running() as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        source.send(EVENTS[0])
+        tail = hub.tail(new.id, 0)
+        await tail.receive()
+        with anyio.move_on_after(0.05) as nothing_new:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(tail.wait)
+                await anyio.lowlevel.checkpoint()
+                with hub.reading(new.id):
+                    pass
+        assert nothing_new.cancelled_caught
+
+
+async def test_delete_cuts_a_reader_that_reads_from_memory() -> None:
+    """What is sealed is read from the store alone: no window outlives the payload."""
+    async with running() as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        source.send(EVENTS[0])
+        tail = hub.tail(new.id, 0, until=len(EVENTS[0] + EVENTS[1] + DONE))
+        await tail.receive()
+        source.send(EVENTS[1] + DONE)
+        source.end()
+        await sealed(hub, new)
+        await anyio.lowlevel.checkpoint()
+        await hub.delete(new.id)
+        with pytest.raises(StreamGone):
+            await tail.receive()
+
+
+async def test_the_seal_does_not_wait_for_a_source_to_clean_up() -> None:
+    """Stop, DELETE and shutdown depend on nobody's `finally`."""
+    async with running() as hub:
+        source, cleaned = FakeSource(), anyio.Event()
+        close = source.aclose
+
+        async def slow() -> None:
+            with anyio.CancelScope(shield=True):
+                await cleaned.wait()
+            await close()
+
+        source.aclose = slow  # type: ignore[method-assign]
+        new = await started(hub, source)
+        await hub.answered(new.id)
+        await hub.cancel(new.id)
+        assert (await sealed(hub, new)).sealed
+        cleaned.set()
+
+
+async def test_a_keyless_caller_cancelled_while_it_claims_pays_for_nothing() -> None:
+    """Nobody will ever know the stream's id, so its call is given up."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        source, entered, go, create = FakeSource(), anyio.Event(), anyio.Event(), store.create
+
+        async def slow(new: NewStream, **how: Any) -> object:
+            entered.set()
+            await go.wait()
+            return await create(new, **how)
+
+        store.create = slow  # type: ignore[method-assign, assignment]
+        new = new_stream(store.now)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hub.claim, new, outgoing(source))
+            await entered.wait()
+            tasks.cancel_scope.cancel()
+        go.set()
+        info = await sealed(hub, new)
+        assert (info.seal and info.seal.detail, source.calls) == ("nobody_listens", 0)
+
+
+async def test_a_slow_store_is_no_silent_provider() -> None:
+    """Time spent writing counts against nobody."""
+    store = MemoryStore()
+    async with running(store, stall_s=0.1, max_duration_s=30) as hub:
+        source, append = FakeSource(), store.append
+
+        async def slow(*args: Any) -> int:
+            await anyio.sleep(0.3)
+            return await append(*args)
+
+        store.append = slow  # type: ignore[method-assign]
+        new = await started(hub, source)
+        source.send(EVENTS[0], DONE)
+        source.end()
+        assert (await sealed(hub, new)).completed
+
+
+def test_the_window() -> None:
+    """The newest bytes up to its limit, and never less than the last append; nothing it does not hold."""
+    window, log = Window(10), b""
+    for size in (3, 4, 5, 30, 1, 2):
+        data = bytes(range(len(log), len(log) + size))
+        window.push(len(log), data)
+        log += data
+        assert window.read(len(log) - size, 100) == data
+        for at in range(len(log) + 1):
+            assert window.read(at, 100) in (b"", log[at:])
+            assert window.read(at, 2) in (b"", log[at : at + 2])
+    assert window.read(len(log) - 10, 100) == b""

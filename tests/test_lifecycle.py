@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resumestream.lifecycle import ENDINGS, TRANSITIONS, IllegalMove, Moved, move
+from resumestream.lifecycle import ENDINGS, TRANSITIONS, IllegalMove, Moved, allows, move
 from resumestream.model import Gone, NewStream, Outcome, Seal, State, StreamId, StreamInfo
 
 NEW = NewStream(StreamId("s"), "p", "openai", "w", created_at=1.0, retain_s=60, tombstone_s=600)
@@ -37,6 +37,7 @@ def test_the_table_is_whole() -> None:
 @pytest.mark.parametrize(("state", "moved"), list(product(State, Moved)))
 def test_a_move_is_in_the_table_or_illegal(state: State, moved: Moved) -> None:
     """What the table has happens, everything else raises and names state and move."""
+    assert allows(state, moved) is (moved in TRANSITIONS[state])
     if moved in TRANSITIONS[state]:
         assert move(state, moved) is TRANSITIONS[state][moved]
     else:

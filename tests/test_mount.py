@@ -28,7 +28,7 @@ from .own import ME, Talk, data
 from .raw_client import Raw
 from .wire import CHAT
 
-BEARER = {"authorization": "Bearer test"}
+BEARER: dict[str, Any] = {"authorization": "Bearer test"}
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +402,40 @@ async def test_server_side_credentials_are_spent_by_this_machine_only(
             reply = await callers.post("/llm" + CHAT, **how)
             listed = await callers.get("/llm/streams", **how)
         assert reply.status == expected
-        # Listing spends nothing: there a credential of the caller's own is enough.
-        assert listed.status == (200 if expected == 200 or "authorization" in how else 403)
+        assert listed.status == expected
     assert {dict(call.headers)["authorization"] for call in provider.ledger()} == {"Bearer ours"}
     assert len(provider.ledger()) == (2 if status == 200 else 1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "how",
+    [
+        {**REMOTE, **BEARER},
+        {**BEARER, "origin": "https://evil.example"},
+        {**BEARER, "x_forwarded_for": "127.0.0.1"},
+        {**BEARER, "host": "evil.example"},
+    ],
+)
+async def test_what_they_bought_is_read_on_this_machine_only(how: dict[str, Any], provider: ScriptedProvider) -> None:
+    """The caller's own credential was checked by nobody, and `Bearer test` is easily guessed. A ticket is good
+    anywhere, and so is a credential that the provider has checked."""
+    ours = Upstream(provider.url, headers={"authorization": "Bearer ours"})
+    streams = ResumeStream("memory:", {"openai": ours, "theirs": provider.url}, Policy(drain_s=0))
+    app, _, _ = installed(streams)
+    async with served(app, streams) as callers:
+        stream = (await callers.post("/llm" + CHAT, **BEARER)).headers["stream-id"]
+        theirs = (await callers.post("/llm" + CHAT.replace("openai", "theirs"), **BEARER)).headers["stream-id"]
+        asks = ("GET ", "GET ?live=tail", "HEAD ", "GET /info", "POST /cancel", "DELETE ")
+        for method, _, end in (ask.partition(" ") for ask in asks):
+            foreign = await callers.get(f"/llm/streams/{stream}{end}", method=method, **how)
+            unknown = await callers.get(f"/llm/streams/{'x' * 24}{end}", method=method, **how)
+            assert foreign.status == 404
+            assert foreign.body.replace(stream.encode(), b"x" * 24) == unknown.body
+        for method, target in (("GET", "/llm/streams"), ("DELETE", "/llm/streams?label=a")):
+            listed = await callers.get(target, method=method, **how)
+            assert (listed.status, listed.json["title"]) == (403, "Authorize required")
+        assert (await callers.get(f"/llm/streams/{stream}?ticket={streams.ticket(stream)}", **how)).status == 200
+        assert (await callers.get(f"/llm/streams/{theirs}", **how)).status == 200
+        assert (await callers.get(f"/llm/streams/{stream}", **BEARER)).status == 200
+        assert len((await callers.get("/llm/streams", **BEARER)).json["streams"]) == 2

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 from fastapi import Depends, FastAPI, Header
+from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
-from resumestream import ConfigError, Event, Principal
+from resumestream import ConfigError, Event, Guard, Principal
 from resumestream.errors import Unauthorized
 
+from .asgi import Passing, calling
 from .own import ME, Talk, answering, resume_stream, served, starlette
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +92,25 @@ async def test_tickets() -> None:
         for allow in ("read", [], ["everything"]):
             with pytest.raises(ConfigError, match="allow"):
                 streams.ticket(stream, allow=allow)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_a_missing_guard_is_said_before_it_hurts(guarded: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Once for all answers, of endpoints and of the faces: here a failed stream may end as if it were whole."""
+    streams = resume_stream()
+
+    async def chat(request: Request) -> Response:
+        return await streams.response(key="k", source=Talk("data: 1\n\n", LookupError()), request=request)
+
+    app = Starlette(routes=[Route("/chat", chat)], lifespan=streams.lifespan)
+    app.mount("/llm", streams.asgi)
+    app.add_middleware(Passing)
+    with anyio.fail_after(10):
+        async with app.router.lifespan_context(app), calling(Guard(app) if guarded else app) as callers:
+            for path in ("/chat", "/chat", "/llm/streams"):
+                reply = await callers.get(path)
+                assert reply.cut == (guarded and path == "/chat")
+                assert caplog.text.count("without its guard") == (0 if guarded else 1)
 
 
 async def nobody(conn: HTTPConnection, action: str) -> None:

@@ -427,10 +427,21 @@ async def test_whose_a_stream_is_that_no_request_asked_for() -> None:
             assert (stream.new.principal, (await streams.find(key="k")) is not None) == ("local", True)
             assert await streams.find(key="k", principal=ME) is None
         async with resume_stream(authorize=hook) as streams:
-            with pytest.raises(ConfigError, match="principal="):
+            with pytest.raises(ConfigError, match=r"request= or principal="):
                 await streams.start(key="k", source=Talk())
             with pytest.raises(ConfigError, match="principal="):
                 await streams.find(key="k")
+
+
+async def test_an_answer_is_always_somebodys() -> None:
+    """Left out, every user of the application would get what the first one asked for."""
+    talk = Talk(None)
+    with anyio.fail_after(10):
+        async with resume_stream() as streams:
+            with pytest.raises(ConfigError, match=r"request=.* principal="):
+                await streams.response(key="k", source=talk)
+            assert await streams.find(key="k") is None
+    assert talk.runs == 0
 
 
 async def test_before_the_start_there_is_nothing() -> None:

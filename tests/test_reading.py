@@ -120,7 +120,7 @@ def test_the_cap_on_bytes_without_events() -> None:
     portion = one.feed(b"defg")
     assert portion.data == b"de"
     assert portion.capped is not None
-    assert one.finish(portion.capped)[1].message.endswith("after 5 bytes; all of them kept")
+    assert one.finish(portion.capped)[1].message.endswith("after 5 bytes; they are kept")
 
 
 @pytest.mark.parametrize("sizes", [[1] * 60, [60], [30, 30]])
@@ -152,3 +152,13 @@ def test_every_detail_has_an_outcome_and_every_loss_a_detail() -> None:
     """The tables fit together."""
     assert {moved for moved, _ in DETAILS.values()} == ENDINGS.keys()
     assert LOST.keys() <= DETAILS.keys()
+
+
+def test_a_cap_leaves_no_hole() -> None:
+    """Once an event was dropped nothing follows it, not even the provider's own error or its end."""
+    for rest in (b'data: {"error":{"message":"late"}}\n', b"data: [DONE]\n\n"):
+        one = reading(policy=Policy(max_event_bytes=60))
+        portion = one.feed(b"data: 1\n\ndata: " + b"x" * 80 + b"\n\n" + rest)
+        assert portion.data == b"data: 1\n\n"
+        last, ending = one.finish(portion.capped)
+        assert (last.data, ending.detail) == (b"", "max_event_bytes")

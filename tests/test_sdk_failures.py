@@ -9,10 +9,7 @@ from typing import get_args
 
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 
 from resumestream import Policy
 from resumestream.testing.provider import Script
@@ -20,6 +17,7 @@ from resumestream.testing.provider.plan import plan
 from resumestream.testing.provider.script import Fault
 from resumestream.testing.running import ServerName
 
+from .asgi import Passing
 from .clients.plain import Plain
 from .clients.sdks import CALLERS, SDK_WARNINGS, SDKS, ask, sdk_of
 from .clients.served import Served, served
@@ -187,13 +185,6 @@ def test_an_answer_that_ends_before_its_first_byte_is_a_failure_to_all(
 
 
 # --- under every server ---------------------------------------------------------------------------------------------
-
-
-class Passing(BaseHTTPMiddleware):
-    """Does nothing, and ends every answer cleanly."""
-
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        return await call_next(request)
 
 
 def with_middleware(app: Starlette) -> None:

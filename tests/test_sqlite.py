@@ -17,6 +17,7 @@ import pytest
 
 from resumestream.errors import StoreError, StoreLocked, StoreUnusable
 from resumestream.model import Gone, Lease, NewStream, StreamId
+from resumestream.policy import Policy
 from resumestream.stores import SQLiteStore
 from resumestream.stores._keeper import Keeper
 from resumestream.stores.clock import StoreClock
@@ -269,7 +270,7 @@ async def test_what_must_be_is_at_disk_level(path: Path, monkeypatch: pytest.Mon
             partial(store.seal, lease, SEAL),
             partial(store.purge, lease.stream, Gone.DELETED),
         ):
-            await store.probe()
+            await store._entered().call(lambda _: None, disk=False)
             assert levels.pop() == "NORMAL"
             await call()
             assert levels.pop() == "FULL"
@@ -277,6 +278,26 @@ async def test_what_must_be_is_at_disk_level(path: Path, monkeypatch: pytest.Mon
         watch(store)
         await store.append(Lease(StreamId("k"), "w", 1), 0, b"x")
         assert levels == ["FULL"]
+
+
+@pytest.mark.anyio
+async def test_a_probe_writes_once_a_second_and_never_the_secret(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may ask for readiness makes neither load nor a risk to what the store's keys are made with."""
+    monkeypatch.setattr(Keeper, "wait_s", lambda _: None)
+    now, written = [1000.0], list[str]()
+    async with SQLiteStore(path, policy=Policy(), serving=True, clock=lambda: now[0]) as store:
+        store._conn.set_trace_callback(written.append)
+        for elapsed, writes in ((0.0, 1), (0.9, 0), (0.2, 1), (0.0, 0)):
+            now[0] += elapsed
+            written.clear()
+            await store.probe()
+            assert written.count("COMMIT") == writes
+            assert not any("secret" in statement for statement in written)
+        now[0] += 2
+        await store._entered().call(lambda batch: batch.conn.execute("PRAGMA query_only = ON"), disk=False)
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await store.probe()
 
 
 @pytest.mark.anyio

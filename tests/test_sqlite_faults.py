@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections import deque
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from resumestream.errors import StoreBusy, StoreError, StoreFull, StoreLocked
-from resumestream.model import StreamId
+from resumestream.model import Lease, StreamId
+from resumestream.stores import SQLiteStore
+from resumestream.stores._keeper import Keeper
 
 from .sqlite_files import SEAL, allow_pages, offline, server, stream, together, whole
 
@@ -57,18 +62,23 @@ async def test_a_foreign_write_lock_is_busy_and_reads_go_on(path: Path) -> None:
         assert await store.append(lease, 7, b"more") == 11
 
 
-class FailingSync:
-    """A connection whose next COMMIT fails in fsync, as a disk that lost pages does: once."""
+class Failing:
+    """A connection on which the next statements that begin with what `fail` names, in that order, fail: once each."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
-        self._conn = conn
-        self.armed = False
+    def __init__(self, store: SQLiteStore) -> None:
+        """The store's writer has it from now on, for its idle-time work as well."""
+        assert store._writer
+        self._conn, self._sqls = store._conn, deque[str]()
+        store._writer._conn = store._writer._keeper._conn = self  # type: ignore[assignment]
+
+    def fail(self, *sqls: str) -> None:
+        self._sqls.extend(sqls)
 
     def execute(self, sql: str, *values: Any) -> Any:
-        if sql == "COMMIT" and self.armed:
-            self.armed = False
+        if self._sqls and sql.startswith(self._sqls[0]):
+            self._sqls.popleft()
             error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC if sql == "COMMIT" else sqlite3.SQLITE_IOERR
             raise error
         return self._conn.execute(sql, *values)
 
@@ -77,20 +87,54 @@ class FailingSync:
 
 
 @pytest.mark.anyio
-async def test_after_a_failed_sync_nothing_is_written(path: Path) -> None:
-    """The next sync would succeed over the hole that the first one reported, so there is none before a reopen."""
+@pytest.mark.parametrize(
+    "sqls",
+    [
+        pytest.param(("COMMIT",), id="the next sync would succeed over the hole that this one reported"),
+        pytest.param(("UPDATE", "ROLLBACK"), id="what was refused is still in the open transaction"),
+        pytest.param(("COMMIT", "ROLLBACK"), id="both"),
+    ],
+)
+async def test_after_a_lost_transaction_nothing_is_written(
+    path: Path, sqls: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waits and whoever comes is told, until the store is opened again; the log tells it once."""
     async with server(path) as store:
-        assert store._writer
-        lease = await stream(store, "s", b"kept")
-        store._writer._conn = failing = FailingSync(store._conn)  # type: ignore[assignment]
-        failing.armed = True
-        for _ in range(2):
+        lease, other = await stream(store, "s", b"kept"), await stream(store, "other")
+        Failing(store).fail(*sqls)
+
+        async def refused(lease: Lease, at: int) -> None:
             with pytest.raises(StoreError, match="disk I/O error"):
-                await store.append(lease, 4, b"lost")
-        assert await whole(store, "s") == b"kept"
-        assert not await store._entered().keep()
+                await store.append(lease, at, b"lost")
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(refused, lease, 4)
+                tasks.start_soon(refused, other, 0)
+            await refused(lease, 4)
+            assert await whole(store, "s") == b"kept"
+            assert not await store._entered().keep()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
     async with server(path) as store:
         assert await store.append(lease, 4, b"more") == 8
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sqls", [("PRAGMA synchronous",), ("BEGIN",), ("SELECT chore", "ROLLBACK")])
+async def test_a_failure_in_idle_time_work_leaves_nobody_waiting(
+    path: Path, sqls: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packing stops, the writer's thread does not: a later call gets its answer."""
+    monkeypatch.setattr(Keeper, "wait_s", lambda _: None)
+    async with server(path) as store:
+        lease, other = await stream(store, "s", b"kept"), await stream(store, "other", b"")
+        await store.seal(lease, SEAL)
+        Failing(store).fail(*sqls)
+        with anyio.fail_after(5):
+            assert not await store._entered().keep()
+            with contextlib.suppress(StoreError):
+                await store.append(other, 0, b"more")
+            assert await whole(store, "s") == b"kept"
 
 
 @pytest.mark.anyio

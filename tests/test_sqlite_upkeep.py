@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -78,7 +79,7 @@ async def test_a_purge_leaves_no_byte(path: Path, packed: bool, forget: bool) ->
     """Not in shared rows, not in rows of its own, not in free pages, not in the WAL; a neighbour loses nothing."""
     async with server(path) as store:
         payloads = await shared_chunks(store, "erased", "kept")
-        await store.seal(Lease(StreamId("erased"), "w", 1), SEAL)
+        await store.seal(Lease(StreamId("erased"), "w", 1), replace(SEAL, message="The provider said: <erased too>"))
         if packed:
             await store.tidy()
         await store.purge(StreamId("erased"), Gone.DELETED)
@@ -124,6 +125,28 @@ async def test_a_full_disk_stops_packing_and_not_erasing(path: Path, monkeypatch
         await store.tidy()
         assert rows(path, "SELECT * FROM chore") == []
         assert await whole(store, "new") == payload
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_cannot_be_packed_is_set_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The damage of one stream is logged once, with its row, and the others are packed; erasing it is still tried."""
+    async with server(path) as store:
+        for name in ("damaged", "first", "second"):
+            await stream(store, name, b"<%s one>" % name.encode(), b"two", b"three")
+        damage = "DELETE FROM slice WHERE at > 0 AND stream = (SELECT row FROM stream WHERE id = 'damaged')"
+        await store._entered().call(lambda batch: batch.conn.execute(damage).rowcount, disk=False)
+        for name in ("damaged", "first", "second"):
+            await store.seal(Lease(StreamId(name), "w", 1), SEAL)
+            await store.tidy()
+        ((row,),) = rows(path, "SELECT row FROM stream WHERE id = 'damaged'")
+        assert rows(path, "SELECT stream FROM chore") == [(row,)]
+        assert rows(path, "SELECT count(*) FROM slice") == [(3,)]
+        (logged,) = caplog.records
+        assert f"stream row {row} " in logged.getMessage()
+        await store.purge(StreamId("damaged"), Gone.DELETED)
+        await store.tidy()
+        assert rows(path, "SELECT * FROM chore") == []
+        assert b"<damaged " not in content(path)
 
 
 @pytest.mark.anyio

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from resumestream.errors import ConfigError
-from resumestream.model import Durability, Gone, Lease, NewStream, Query, Seal, StreamId, StreamInfo
+from resumestream.errors import ConfigError, StoreError
+from resumestream.lifecycle import TRANSITIONS, Moved
+from resumestream.model import (
+    EARLIER_KEPT,
+    Attempt,
+    Durability,
+    Gone,
+    Head,
+    Lease,
+    NewStream,
+    Outcome,
+    Query,
+    Seal,
+    State,
+    StreamId,
+    StreamInfo,
+)
 from resumestream.policy import Policy
-from resumestream.stores import MemoryStore, SQLiteStore, open_store
+from resumestream.stores import MemoryStore, SQLiteStore, _rules, open_store
 from resumestream.testing import check_log_store
 
 POLICY = Policy()
@@ -49,14 +65,28 @@ class ReadPastTheTail(MemoryStore):
         return await super().read(stream, min(at, (await self.stat(stream)).tail), max_bytes)
 
 
-class GenerationIgnored(MemoryStore):
-    async def create(self, new: NewStream, *, replaces: int = 0) -> Lease:
+class BindingIgnored(MemoryStore):
+    async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
         binding = await self.binding(new.key or "")
-        return await super().create(new, replaces=binding.generation if binding else 0)
+        return await super().create(new, replaces=binding.stream if binding else None)
+
+
+class BindingsCounted(MemoryStore):
+    """Compares how often the key was bound since it was last forgotten, and not which stream it means."""
+
+    async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
+        self._counts: dict[StreamId, int] = getattr(self, "_counts", {})
+        binding = await self.binding(new.key or "")
+        present = len(binding.earlier) + 1 if binding else 0
+        if binding and replaces and self._counts.get(replaces) == present:
+            replaces = binding.stream
+        lease = await super().create(new, replaces=replaces)
+        self._counts[new.id] = present + 1
+        return lease
 
 
 class LoserWritten(MemoryStore):
-    async def create(self, new: NewStream, *, replaces: int = 0) -> Lease:
+    async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
         self._streams[new.id] = StreamInfo(new)
         return await super().create(new, replaces=replaces)
 
@@ -65,6 +95,20 @@ class PurgedReadable(MemoryStore):
     async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:
         info = await self.stat(stream)
         return b"payload"[at : at + max_bytes] if info.gone else await super().read(stream, at, max_bytes)
+
+
+class MessageKept(MemoryStore):
+    async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
+        seal = (await self.stat(stream)).seal
+        info = self._streams[stream] = replace(await super().purge(stream, why), seal=seal)
+        return info
+
+
+class ExpiryCountsFromThePurge(MemoryStore):
+    async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
+        now, known = self.now(), (await self.stat(stream)).gone_at
+        info = self._streams[stream] = replace(await super().purge(stream, why), gone_at=known or now)
+        return info
 
 
 class KeyForgottenAtPurge(MemoryStore):
@@ -90,9 +134,12 @@ WRONG = [
     LastSealWins,
     ReadFromElsewhere,
     ReadPastTheTail,
-    GenerationIgnored,
+    BindingIgnored,
+    BindingsCounted,
     LoserWritten,
     PurgedReadable,
+    MessageKept,
+    ExpiryCountsFromThePurge,
     KeyForgottenAtPurge,
     FindLeaksByLabel,
     CancelForgotten,
@@ -132,6 +179,55 @@ async def test_the_suite_catches_a_store_that_is_wrong(wrong: type[MemoryStore])
     store = wrong()
     with pytest.raises(AssertionError, match=r"\w+ \w+ \w+"):
         await check_log_store(lambda: store)
+
+
+@pytest.mark.anyio
+async def test_a_key_remembers_a_hundred_earlier_streams() -> None:
+    """A retry loop that goes on for days makes no re-bind dearer than the last: the oldest streams are let go."""
+    store = MemoryStore()
+    ids = [StreamId(f"s{number}") for number in range(EARLIER_KEPT + 3)]
+    for replaces, id_ in zip([None, *ids], ids, strict=False):
+        await store.create(NewStream(id_, "p", "u", "w", store.now(), 60, 60, key="k"), replaces=replaces)
+    binding = await store.binding("k")
+    assert binding
+    assert (binding.stream, binding.earlier) == (ids[-1], tuple(ids[2:-1]))
+
+
+LEASE = Lease(StreamId("s"), "w", 1)
+LIVE = StreamInfo(NewStream(LEASE.stream, "p", "u", "w", 0, 60, 60))
+SEALED = replace(LIVE, tail=1, seal=Seal(Outcome.COMPLETED, "end_seen", "It ended."))
+RECORDS = {
+    State.PENDING: LIVE,
+    State.STREAMING: replace(LIVE, tail=1),
+    State.SEALED: SEALED,
+    State.EXPIRED: replace(SEALED, gone=Gone.EXPIRED, gone_at=60.0),
+}
+DONE_BY: list[tuple[Moved, Callable[[StreamInfo], object]]] = [
+    (Moved.BYTES_LOGGED, lambda it: _rules.appendable(LEASE, it.tail, epoch=1, state=it.state, tail=it.tail)),
+    (Moved.BYTES_LOGGED, lambda it: _rules.begun(it, LEASE, Attempt("u", 0.0), Head(200))),
+    (Moved.BYTES_LOGGED, lambda it: _rules.acquired(it, "taker")),
+    (Moved.UPSTREAM_CUT, lambda it: _rules.sealed(it, LEASE, Seal(Outcome.TRUNCATED, "cut", "Cut."), 0.0)),
+    (Moved.STOP_ASKED, _rules.cancel_requested),
+    (Moved.PAYLOAD_DROPPED, lambda it: _rules.purged(it, Gone.EVICTED, 0.0)),
+]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize(("moved", "rule"), DONE_BY)
+@pytest.mark.parametrize("legal", [True, False])
+def test_the_table_is_the_stores_law(
+    state: State, moved: Moved, rule: Callable[[StreamInfo], object], legal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the lifecycle table says of a state is what the rules do, also once the table says otherwise: nowhere is it
+    decided a second time."""
+    row = {moved: State.SEALED} if legal else {}
+    monkeypatch.setitem(TRANSITIONS, state, row)
+    before = RECORDS[state]
+    try:
+        changed = rule(before) is not before
+    except StoreError:
+        changed = False
+    assert changed is legal
 
 
 @pytest.mark.parametrize(

@@ -327,3 +327,24 @@ def test_every_refusal_about_a_sealed_stream_tells_its_outcome(client: Client, p
     for reply in refusals:
         assert reply.headers["stream-outcome"] == reply.json["outcome"] == "completed"
         assert (reply.json["stream_id"], reply.json["next_offset"]) == (done.stream, f"{len(done.body):016}")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"data: [DONE]\n\n",
+        b"data: [DONE]\n\n\n",
+        b"data: [DONE]\n\n: bye\n\n",
+        b"data: [DONE]\n\nretry: 5\n\n",
+        b"data: last",
+    ],
+)
+def test_an_event_source_comes_to_an_end(client: Client, provider: ScriptedProvider, end: bytes) -> None:
+    """Whatever follows the last event, the reconnect after it is a 204; a last event without a blank line is there."""
+    body = b'data: {"choices":[{"index":0,"finish_reason":"stop"}]}\n\n' + end
+    provider.script(Script(body=body, headers={"content-type": "text/event-stream"}))
+    stream = client.post(f"end-{end.hex()}").stream
+    events = client.get(f"/streams/{stream}?live=events")
+    assert events.body.count(b"data: ") == 2
+    last_id = events.body.rpartition(b"id: ")[2].split(b"\n")[0].decode()
+    assert client.get(f"/streams/{stream}", last_event_id=last_id).status == 204

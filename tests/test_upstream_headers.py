@@ -104,6 +104,7 @@ def test_server_side_headers_replace_every_credential() -> None:
     [
         *("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authenticate"),
         *("Set-Cookie", "Access-Control-Allow-Origin", "Stream-Id", "Stream-Offset", "Idempotent-Replayed", "Location"),
+        *("Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data", "NEL", "Report-To", "Reporting-Endpoints"),
     ],
 )
 def test_not_recorded(name: str) -> None:

@@ -46,7 +46,9 @@ def where(
 
 def resolve(store: str | None) -> str:
     """The store to use where the command line named `store` or none."""
-    return store or os.environ.get("RESUMESTREAM_STORE") or str(_user_data_directory() / "streams.db")
+    if store is not None:
+        return store
+    return os.environ.get("RESUMESTREAM_STORE") or str(_user_data_directory() / "streams.db")
 
 
 def _user_data_directory() -> Path:

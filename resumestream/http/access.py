@@ -47,8 +47,8 @@ class Access:
     async def principal(
         self, conn: HTTPConnection, action: Action, *, server_side: bool, keyed: bool, own: bool = False
     ) -> Principal:
-        """Whom `conn` acts for. `server_side`: it would use a credential of ours; `keyed`: it must be found again;
-        `own`: it came to an endpoint of the host's own.
+        """Whom `conn` acts for. `server_side`: it uses a credential of ours, or what was bought with one; `keyed`: it
+        must be found again; `own`: it came to an endpoint of the host's own.
 
         Raises Unauthorized (the hook says no), AuthorizeRequired (no hook, and not certainly local),
         PrincipalUnstable (keyed, and its credential will not be the same next time).

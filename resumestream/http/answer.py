@@ -63,40 +63,45 @@ class LogAnswer:
         }
         await send(head)
         self._on_start()
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-            return
         try:
-            last = await self._pump(send)
-        except ResumeStreamError as error:
-            if isinstance(error, StoreError):
-                logger.warning("a reader was cut: %s", error.message)
-            last = None if isinstance(error, StreamGone) else self._form.leave()
-        if last is None:
-            cut(scope)
-            return
-        await send({"type": "http.response.body", "body": last, "more_body": False})
+            last = b"" if scope["method"] == "HEAD" else await self._pump(send)
+            if last is not None:
+                await send({"type": "http.response.body", "body": last, "more_body": False})
+                return
+        except BaseException:
+            cut(scope)  # a middleware that swallows this must not end the answer as if it were whole
+            raise
+        cut(scope)
 
     async def _pump(self, send: Send) -> bytes | None:
         """Body messages up to the end; returns the last bytes, or None for a cut."""
-        form = self._form
-        while True:
-            page = None
-            with anyio.move_on_after(self._keepalive_s):
+        form, page = self._form, None
+        while page is None or page.info is None:
+            if form.keepalive and await self._silent():
+                body = form.keepalive
+            else:
                 try:
                     page = await self._tail.receive()
                 except anyio.EndOfStream:
                     return b""
-            body = (form.keepalive or b"") if page is None else form.body(page)
-            if page and page.info:
-                end = form.end(page.info)
-                if end is not None:
+                except ResumeStreamError as error:
+                    if isinstance(error, StoreError):
+                        logger.warning("a reader was cut: %s", error.message)
+                    return None if isinstance(error, StreamGone) else form.leave()
+                body = form.body(page)
+                if page.info and (end := form.end(page.info)) is not None:
                     return body + end
-                if body:
-                    await self._send(send, body)
-                return None
             if body and not await self._send(send, body):
                 return None
+        return None
+
+    async def _silent(self) -> bool:
+        """Whether it is time for a keep-alive: all that is there was sent, to an event's end, and nothing more came."""
+        if not self._tail.waits:
+            return False
+        with anyio.move_on_after(self._keepalive_s) as silence:
+            await self._tail.wait()
+        return silence.cancelled_caught
 
     async def _send(self, send: Send, body: bytes) -> bool:
         """False when the client took nothing for `send_s`: it is cut, the drain and other readers go on."""

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import ConfigError, NotFound, NotStarted, ResumeStreamError, StoreError, UpgradeUnsupported
 from .gateway import Gateway
-from .guard import finishing, guarded
+from .guard import finishing
 from .mount import split
 from .problems import problem
 from .site import Site
@@ -32,22 +32,17 @@ resumestream is mounted but was not started: a mounted app gets no lifespan of i
     async with streams: ...                      # your own lifespan
 In tests use `with TestClient(app) as client:`; without `with` no lifespan runs."""
 
-NO_GUARD = (
-    "resumestream is mounted without its guard: a middleware of this app may turn a cut answer into a clean end. "
-    "Use streams.install(app, path) or streams.wrap(app, path), or put resumestream.Guard around the whole app."
-)
-
 
 class Faces:
     """The mounted app. `site` gives what runs now, or None while nothing does."""
 
     def __init__(self, site: Callable[[], Site | None]) -> None:
         self._site = site
-        self._warned = False
+        self._whole_app = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            self._warned = True  # only the whole app of a server is asked: no middleware lies around it
+            self._whole_app = True  # nobody else is asked, and no middleware lies around it
             return
         site, gateway = self._site(), True
         send = finishing(scope, send, site.policy.send_s if site else math.inf)
@@ -71,9 +66,8 @@ class Faces:
             raise NotStarted(NOT_STARTED)
         if scope["type"] == "websocket" or "upgrade" in HTTPConnection(scope).headers:
             raise UpgradeUnsupported("WebSockets and other upgrades are not relayed; use the HTTP endpoint.")
-        if not self._warned and not guarded(scope):
-            self._warned = True
-            logger.warning(NO_GUARD)
+        if not self._whole_app:
+            site.check_guard(scope)
         if scope["method"] == "OPTIONS":
             # Answered here, so that no preflight reaches a provider; without CORS headers, so that none succeeds.
             await Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})(

@@ -17,23 +17,6 @@ from ..policy import valid_on_disconnect
 
 MAX_LABELS = 8
 
-OURS = frozenset(
-    {
-        "idempotency-key",
-        "x-idempotency-key",
-        "stream-scope",
-        "stream-occurrence",
-        "stream-match",
-        "stream-retry",
-        "stream-retain",
-        "stream-label",
-        "stream-on-disconnect",
-        "stream-offset",
-        "stream-exact",
-    }
-)
-"""Headers meant for us alone. `Prefer` and `Last-Event-ID` are ours only where an `Ask` says so."""
-
 TOKEN = re.compile(r"[A-Za-z0-9._~:-]{1,255}")
 TOKEN_FORM = "1 to 255 of the characters A-Z a-z 0-9 . _ ~ : -"
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?")

@@ -19,8 +19,9 @@ def sentence(info: StreamInfo) -> str:
         case State.STREAMING:
             return f"streaming: {size} so far"
     assert info.seal is not None
-    told = f"{info.seal.outcome}: {info.seal.message}" + (f"; {size}" if info.completed else "")
-    return f"{told} ({info.gone}; the payload is no longer kept)" if info.gone else told
+    if info.gone:
+        return f"{info.seal.outcome}: {size} ({info.gone}; the payload is no longer kept)"
+    return f"{info.seal.outcome}: {info.seal.message}" + (f"; {size}" if info.completed else "")
 
 
 def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:

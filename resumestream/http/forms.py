@@ -78,12 +78,16 @@ class Events:
 
     def __init__(self, at: int) -> None:
         self._splitter, self._at = Splitter(), at
+        self._given = at
+        """The last offset that the reader has as an id: what it comes back with."""
 
     def body(self, page: Page) -> bytes:
         return b"".join(map(self._with_id, self._splitter.feed(page.data)))
 
     def _with_id(self, block: bytes) -> bytes:
         self._at += len(block)
+        if has_data(block):
+            self._given = self._at
         return with_id(block, format_offset(self._at).encode())
 
     def end(self, info: StreamInfo) -> bytes | None:
@@ -95,7 +99,7 @@ class Events:
         done = f"id: {format_offset(info.tail)}.end\n\n".encode()
         last = rest.rstrip(b"\r\n") + b"\n" + done if has_data(rest) else b""
         if info.completed:
-            return last or (done if self._at < info.tail or rest else b"")
+            return last or (done if self._given < info.tail else b"")
         said = json.dumps({"outcome": info.seal and info.seal.outcome, "detail": info.seal and info.seal.detail})
         return last + f"event: resumestream.end\ndata: {said}\n".encode() + done
 

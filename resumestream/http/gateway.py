@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -12,16 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .. import claims
 from ..dialects import expected, spoken
 from ..errors import RequestTooLarge, UnknownUpstream, UpstreamRedirect
-from ..hub import Claim, Outgoing, mint
+from ..hub import Claim, Outgoing
 from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
-from ..model import NewStream, Principal, StreamInfo
+from ..model import Principal, StreamInfo
 from ..refusals import about, gone
 from ..upstream import Call, RawHeaders, Upstream, forwarded, target, without_credentials
 from . import headers
-from .answer import LogAnswer
 from .asks import Ask
 from .forms import Provider, untellable
-from .guard import require_cuttable
+from .guard import is_http_1_0
 from .inbound import Inbound
 from .positions import bounded
 from .problems import outcome_problem
@@ -76,7 +74,7 @@ class Gateway:
     # --- claiming ------------------------------------------------------------------------------------------------
 
     async def _claim(self, asked: _Asked, body: bytes) -> Claim:
-        ask, principal, policy, store = asked.ask, asked.principal, self._policy, self._hub.store
+        ask, principal, store = asked.ask, asked.principal, self._hub.store
         secret, key, print_ = store.secrets[0], None, ""
         if ask.keyed:
             print_ = fingerprint(secret, "POST", asked.path, asked.query.decode("latin-1"), asked.content_type, body)
@@ -84,20 +82,15 @@ class Gateway:
             key = key_hash(secret, principal.id, asked.name, ask.key)
         elif ask.scope is not None:
             key = scoped_key_hash(secret, principal.id, asked.name, ask.scope, print_, ask.occurrence)
-        retain_s = policy.retain_s if ask.retain_s is None else min(ask.retain_s, policy.max_retain_s)
-        new = NewStream(
-            id=mint(),
-            principal=principal.id,
-            upstream=asked.name,
-            worker=self._hub.worker,
-            created_at=store.now(),
-            retain_s=retain_s,
-            tombstone_s=policy.tombstone_s,
+        new = self._site.new_stream(
+            principal,
+            asked.name,
             key=key,
             fingerprint=print_,
             scope=scope_hash(secret, principal.id, ask.scope) if ask.scope is not None else "",
-            labels=(*principal.labels, *ask.labels),
-            on_disconnect=ask.on_disconnect or policy.on_disconnect,
+            labels=ask.labels,
+            retain_s=ask.retain_s,
+            on_disconnect=ask.on_disconnect,
             dialect=expected(asked.upstream.dialect, asked.path),
         )
         wanted = claims.Terms(print_, ask.match_key, ask.retry_of, resumes=ask.start is not None)
@@ -140,31 +133,23 @@ class Gateway:
                 stream=info.id,
             )
         at = bounded(info, ask.start) if ask.start is not None else 0
-        dialect = spoken(info.new.dialect, head)
-        cuttable = info.sealed or scope["http_version"] not in ("1.0", "1")  # sealed answers say their length
-        form = Provider(dialect, exact=ask.exact or at > 0, cuttable=cuttable)
         if untellable(info, head):
             return outcome_problem(info, gateway=True, streams=streams)
+        form = Provider(
+            spoken(info.new.dialect, head), exact=ask.exact or at > 0, cuttable=info.sealed or not is_http_1_0(scope)
+        )
         end = form.end(info) if info.sealed else None
-        if end is None and form.leave() is None:
-            require_cuttable(scope)
-        live = "events" if head.is_sse else "tail"
-        return LogAnswer(
-            self._hub.tail(info.id, at, known=info),
+        return self._site.answer(
+            scope,
+            info,
             form,
+            at,
             status=head.status,
-            headers=[
+            headers=(
                 *headers.answer(info, head, replayed=replayed, now=self._hub.store.now()),
-                *headers.of_stream(info, at, node=self._hub.worker),
-                *headers.outcome(info),
-                *((("location", f"{streams}/{info.id}?live={live}"),) if head.ok else ()),
-                *((("idempotent-replayed", "true"),) if replayed else ()),
-                *headers.UNCACHED,
+                *headers.found_at(info, head, streams, replayed=replayed),
                 *((("content-length", str(info.tail - at + len(end))),) if end is not None else ()),
-            ],
-            keepalive_s=self._policy.keepalive_s if end is None else math.inf,
-            send_s=self._policy.send_s,
-            on_start=lambda: self._hub.found(info.id),
+            ),
         )
 
 

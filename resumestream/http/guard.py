@@ -9,10 +9,19 @@ traceback. On HTTP/2 granian resets the stream, but hypercorn leaves it open, ne
 
 from __future__ import annotations
 
+import logging
+
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import VersionUnsupported
+
+logger = logging.getLogger("resumestream")
+
+NO_GUARD = (
+    "resumestream runs without its guard: a middleware of this app may turn a cut answer into a clean end. "
+    "Use streams.install(app, path) or streams.wrap(app, path), or put resumestream.Guard around the whole app."
+)
 
 _MARK = "resumestream.guard"
 
@@ -45,19 +54,24 @@ class Guard:
         return await self.app({**scope, _MARK: cut}, receive, send_unless_end)
 
 
-def cut(scope: Scope) -> bool:
-    """Mark this answer as cut; its sender then returns without the final body message. False: no guard is installed,
-    and a middleware of the host may turn the cut into a clean end."""
+def cut(scope: Scope) -> None:
+    """Mark this answer as cut; its sender then returns without the final body message. Without a guard a middleware of
+    the host may turn that into a clean end: see `GuardCheck`."""
     guard: _Cut | None = scope.get(_MARK)
-    if guard is None:
-        return False
-    guard.marked = True
-    return True
+    if guard is not None:
+        guard.marked = True
 
 
-def guarded(scope: Scope) -> bool:
-    """Whether a guard lies around this request."""
-    return _MARK in scope
+class GuardCheck:
+    """Says once that the guard is missing: at the first request that would have needed it."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, scope: Scope) -> None:
+        if _MARK not in scope and not self._said:
+            self._said = True
+            logger.warning(NO_GUARD)
 
 
 def finishing(scope: Scope, send: Send, within_s: float) -> Send:
@@ -76,9 +90,14 @@ def finishing(scope: Scope, send: Send, within_s: float) -> Send:
     return sending
 
 
+def is_http_1_0(scope: Scope) -> bool:
+    """Whether a body without a length ends with its connection, cut or not. Servers spell the version differently."""
+    return scope["http_version"] in ("1.0", "1")
+
+
 def require_cuttable(scope: Scope) -> None:
-    """Raises VersionUnsupported on HTTP/1.0, where a body without a length ends with its connection, cut or not."""
-    if scope["http_version"] in ("1.0", "1"):
+    """Raises VersionUnsupported on HTTP/1.0."""
+    if is_http_1_0(scope):
         raise VersionUnsupported(
             "A live answer needs HTTP/1.1: on HTTP/1.0 a broken one looks complete. Behind nginx set "
             "proxy_http_version 1.1."
@@ -92,7 +111,7 @@ def _is_final(message: Message) -> bool:
 
 def _without_length(start: Message, scope: Scope) -> Message:
     """A middleware that collected the cut answer counted it: with that length it would look whole."""
-    if scope["http_version"] in ("1.0", "1"):
+    if is_http_1_0(scope):
         return start  # no chunks here: without the length nothing would show the cut
     headers = [(name, value) for name, value in start.get("headers", ()) if name.lower() != b"content-length"]
     return {**start, "headers": headers}

@@ -25,6 +25,16 @@ def outcome(info: StreamInfo) -> Headers:
     return (("stream-outcome", info.seal.outcome.value),) if info.seal else ()
 
 
+def found_at(info: StreamInfo, head: Head, streams: str | None, *, replayed: bool) -> Headers:
+    """To who asked for the call: where its stream is found again, and whether it was an earlier request's call.
+    `streams` is the path of the streams face, or None where that is not known."""
+    location = f"{streams}/{info.id}?live={'events' if head.is_sse else 'tail'}"
+    return (
+        *((("location", location),) if streams is not None and head.ok else ()),
+        *((("idempotent-replayed", "true"),) if replayed else ()),
+    )
+
+
 def position(info: StreamInfo, at: int) -> Headers:
     """Where a catch-up page ends, and whether more can follow."""
     closed = (("stream-closed", "true"),) if info.sealed and at == info.tail else ()

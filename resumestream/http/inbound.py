@@ -19,7 +19,7 @@ class Inbound:
         self._whole = anyio.Event()
 
     def ignore(self) -> None:
-        """Nobody here wants the body, or somebody had it already."""
+        """Nobody here wants the body, or the rest of it, or somebody had it already."""
         self._whole.set()
 
     async def read(self, most: int) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,18 +13,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .. import claims
 from ..dialects import named, spoken
 from ..errors import ConfigError, NoEvents, ResumeStreamError, StreamNotFound
-from ..hub import Outgoing, mint
+from ..hub import Outgoing
 from ..identity import key_hash
-from ..model import Binding, NewStream, Principal, StreamId, StreamInfo
+from ..model import Binding, Principal, StreamId, StreamInfo
 from ..offsets import Position, is_token, parse_last_event_id
 from ..policy import valid_on_disconnect
 from ..refusals import gone
 from ..sources import GeneratorSource, SourceCallable
 from . import headers
-from .answer import Form, LogAnswer
+from .answer import Form
 from .asks import MAX_LABELS, TOKEN, TOKEN_FORM
 from .forms import Events, Provider, untellable
-from .guard import finishing, require_cuttable
+from .guard import finishing, is_http_1_0
 from .inbound import Inbound
 from .positions import bounded
 from .problems import outcome_problem, problem
@@ -40,16 +41,33 @@ def hashed(site: Site, principal: Principal, key: str) -> str:
     return key_hash(site.hub.store.secrets[0], principal.id, UPSTREAM, key)
 
 
-@dataclass(slots=True, kw_only=True)
-class Own:
-    """How one call of `response` or `start` wants its stream. Raises ConfigError for wrong values."""
+class Wishes(TypedDict, total=False):
+    """How `response` and `start` make the stream; each may be left out."""
 
     media_type: str
+    """The payload's; `text/event-stream` unless given."""
     dialect: str | None
+    """Whose clients read it (`openai-chat`, …), so that a failure reaches them as their own exception."""
     labels: Iterable[str]
+    """What it can be listed and deleted by."""
     retain_s: float | None
+    """How long the payload is kept after the seal; None: the policy's."""
     on_disconnect: str | None
+    """What happens when the last reader leaves: `continue`, `cancel` or `grace:N`; None: the policy's."""
     retry_of: str | None
+    """Consent to run the source again after that stream of the key, which ended otherwise than well."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Own:
+    """The wishes of one call, checked. Raises ConfigError for wrong values."""
+
+    media_type: str = "text/event-stream"
+    dialect: str | None = None
+    labels: Iterable[str] = ()
+    retain_s: float | None = None
+    on_disconnect: str | None = None
+    retry_of: str | None = None
 
     def __post_init__(self) -> None:
         if self.dialect is not None:
@@ -70,23 +88,19 @@ class Own:
 
         Raises StreamNotFound where there is none and no source, and what refuses a new one.
         """
-        hub, policy = site.hub, site.policy
+        hub = site.hub
         bound = None if key is None else hashed(site, principal, key)
         if source is None:
             if bound is None or (info := await hub.bound(bound)) is None:
                 raise StreamNotFound("There is no stream for this key.")
             return info.id, False
-        new = NewStream(
-            id=mint(),
-            principal=principal.id,
-            upstream=UPSTREAM,
-            worker=hub.worker,
-            created_at=hub.store.now(),
-            retain_s=policy.retain_s if self.retain_s is None else min(self.retain_s, policy.max_retain_s),
-            tombstone_s=policy.tombstone_s,
+        new = site.new_stream(
+            principal,
+            UPSTREAM,
             key=bound,
-            labels=(*principal.labels, *self.labels),
-            on_disconnect=self.on_disconnect or policy.on_disconnect,
+            labels=self.labels,
+            retain_s=self.retain_s,
+            on_disconnect=self.on_disconnect,
             dialect=self.dialect or "unknown",
         )
         outgoing = Outgoing(GeneratorSource(source, media_type=self.media_type), "the source")
@@ -110,6 +124,7 @@ class OwnResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream. Never raises for what the stream or the client does."""
+        self._site.check_guard(scope)
         inbound, send = Inbound(receive), finishing(scope, send, self._site.policy.send_s)
         inbound.ignore()
         try:
@@ -141,30 +156,19 @@ class OwnResponse(Response):
         has_end = isinstance(start, Position) and start.end
         if self._events and info.sealed and at == info.tail and (info.completed or has_end):
             return Response(status_code=204, headers=dict(headers.outcome(info)))  # an EventSource comes back no more
-        form, live = self._form(info, scope, at), "events" if head.is_sse else "tail"
-        if (form.end(info) if info.sealed else form.leave()) is None:
-            require_cuttable(scope)
-        return LogAnswer(
-            site.hub.tail(info.id, at),
+        form: Form = Events(at)
+        if not self._events:
+            form = Provider(spoken(info.new.dialect, head), exact=at > 0, cuttable=not is_http_1_0(scope))
+        theirs = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers)
+        return site.answer(
+            scope,
+            info,
             form,
+            at,
             status=head.status,
-            headers=[
+            headers=(
                 ("content-type", head.content_type),
-                *headers.of_stream(info, at, node=site.hub.worker),
-                *headers.outcome(info),
-                *((("location", f"{streams}/{info.id}?live={live}"),) if streams else ()),
-                *((("idempotent-replayed", "true"),) if self._replayed else ()),
-                *headers.UNCACHED,
-                *((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers),
-            ],
-            keepalive_s=site.policy.keepalive_s,
-            send_s=site.policy.send_s,
-            on_start=lambda: site.hub.found(info.id),
+                *headers.found_at(info, head, streams, replayed=self._replayed),
+                *theirs,
+            ),
         )
-
-    def _form(self, info: StreamInfo, scope: Scope, at: int) -> Form:
-        if self._events:
-            return Events(at)
-        assert info.head is not None
-        http_1_0 = scope["http_version"] in ("1.0", "1")
-        return Provider(spoken(info.new.dialect, info.head), exact=at > 0, cuttable=not http_1_0)

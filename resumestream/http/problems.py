@@ -57,14 +57,13 @@ def outcome_problem(info: StreamInfo, *, gateway: bool, streams: str | None = No
     seal = info.seal
     if seal is None or seal.outcome is Outcome.COMPLETED:
         raise ValueError(f"stream {info.id} did not fail")
-    kept = f"{info.tail} bytes are kept." if info.tail else "No bytes arrived."
     extra = {"stream-outcome": seal.outcome.value, **_naming(info.id, streams)}
     if seal.released:
         step = "It was not billed: send the request again to start a new call."
     else:
         extra["x-should-retry"] = "false"
         step = f"The provider may have billed it.{consent(info)}"
-    message = f"Stream {info.id} ended {seal.outcome.value}: {seal.message} {kept} {step}"
+    message = f"Stream {info.id} ended {seal.outcome.value}: {seal.message.rstrip('.')}. {step}"
     members = {"stream_id": info.id, "outcome": seal.outcome.value, "outcome_detail": seal.detail}
     code = seal.outcome.value.replace("_", "-")
     return _answer(OUTCOME_STATUS[seal.outcome], code, message, members, extra, gateway=gateway)

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from ..errors import AuthorizeRequired, ResumeStreamError, StreamNotFound, Unauthorized
-from ..hub import Hub
+from ..errors import AuthorizeRequired, StreamNotFound, Unauthorized
+from ..hub import Hub, mint
 from ..identity import read_ticket
-from ..model import StreamId, StreamInfo
+from ..model import Headers, NewStream, Principal, StreamId, StreamInfo
 from ..offsets import Edge, Position
 from ..policy import Policy
 from ..refusals import gone
 from ..tail import Tail
 from ..upstream import Pool, Upstream
 from .access import Access, Action
+from .answer import Form, LogAnswer
+from .guard import GuardCheck, require_cuttable
+from .headers import UNCACHED, of_stream, outcome
 from .mount import faces_path
 from .positions import bounded
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`public_path` is where callers see the mount point, when a proxy in front rewrites paths."""
+    """`public_path` is where callers see the mount point, when a proxy in front rewrites paths. `check_guard` is called
+    with the scope of what may have to be cut."""
 
     hub: Hub
     policy: Policy
     access: Access
     upstreams: Mapping[str, Upstream]
     pool: Pool
+    check_guard: GuardCheck
     public_path: str | None = None
+
+    @property
+    def server_side(self) -> bool:
+        """Whether any upstream is paid with the operator's credentials."""
+        return any(upstream.server_side for upstream in self.upstreams.values())
 
     def streams_path(self, scope: Scope) -> str:
         """The absolute path of the streams face, as callers see it; `scope` is one that came to a face."""
@@ -53,23 +63,87 @@ class Site:
 
     async def stream_for(self, conn: HTTPConnection, stream: StreamId, action: Action) -> StreamInfo:
         """The stream's record, if the caller may. Raises StreamNotFound for all who may not, in every state."""
-        unknown = StreamNotFound(f"There is no stream {stream[:64]!a} for this caller.")
-        if (token := conn.query_params.get("ticket")) is not None:
-            ticket = read_ticket(self.hub.store.secrets, token, self.hub.store.now())
-            if ticket is None or ticket.stream != stream or action not in ticket.actions:
-                raise unknown
-            return await self._stat(stream, unknown)
         try:
-            principal = await self.access.principal(conn, action, server_side=False, keyed=False)
-        except (Unauthorized, AuthorizeRequired):
-            raise unknown from None
-        info = await self._stat(stream, unknown)
-        if info.new.principal != principal.id and not principal.admin:
-            raise unknown
+            info = await self.hub.stat(stream)
+        except StreamNotFound:
+            info = None
+        token = conn.query_params.get("ticket")
+        may = await self._owns(conn, info, action) if token is None else self._admits(token, stream, action)
+        if info is None or not may:
+            raise StreamNotFound(f"There is no stream {stream[:64]!a} for this caller.")
         return info
 
-    async def _stat(self, stream: StreamId, unknown: ResumeStreamError) -> StreamInfo:
+    async def _owns(self, conn: HTTPConnection, info: StreamInfo | None, action: Action) -> bool:
+        """Asks the hook also where there is no stream, so that foreign and unknown take as long."""
+        upstream = self.upstreams.get(info.new.upstream) if info else None
+        server_side = upstream is not None and upstream.server_side
         try:
-            return await self.hub.stat(stream)
-        except StreamNotFound:
-            raise unknown from None
+            principal = await self.access.principal(conn, action, server_side=server_side, keyed=False)
+        except (Unauthorized, AuthorizeRequired):
+            return False
+        return info is not None and (principal.admin or principal.id == info.new.principal)
+
+    def _admits(self, token: str, stream: StreamId, action: Action) -> bool:
+        ticket = read_ticket(self.hub.store.secrets, token, self.hub.store.now())
+        return ticket is not None and ticket.stream == stream and action in ticket.actions
+
+    # --- making and answering ------------------------------------------------------------------------------------
+
+    def new_stream(
+        self,
+        principal: Principal,
+        upstream: str,
+        *,
+        key: str | None,
+        labels: Iterable[str],
+        retain_s: float | None,
+        on_disconnect: str | None,
+        dialect: str,
+        fingerprint: str = "",
+        scope: str = "",
+    ) -> NewStream:
+        """What is to be claimed: the caller's wishes, None where it has none, within the policy."""
+        policy = self.policy
+        return NewStream(
+            id=mint(),
+            principal=principal.id,
+            upstream=upstream,
+            worker=self.hub.worker,
+            created_at=self.hub.store.now(),
+            retain_s=policy.retain_s if retain_s is None else min(retain_s, policy.max_retain_s),
+            tombstone_s=policy.tombstone_s,
+            key=key,
+            fingerprint=fingerprint,
+            scope=scope,
+            labels=(*principal.labels, *labels),
+            on_disconnect=on_disconnect or policy.on_disconnect,
+            dialect=dialect,
+        )
+
+    def answer(
+        self,
+        scope: Scope,
+        info: StreamInfo,
+        form: Form,
+        at: int,
+        *,
+        status: int = 200,
+        headers: Headers = (),
+        until: int | None = None,
+    ) -> LogAnswer:
+        """The answer that reads a stream from `at` on, to its end or to `until`. `headers` are those beside what every
+        such answer has.
+
+        Raises VersionUnsupported where it could be cut and nobody would see it.
+        """
+        if until is None and (form.end(info) if info.sealed else form.leave()) is None:
+            require_cuttable(scope)
+        return LogAnswer(
+            self.hub.tail(info.id, at, until=until, known=info),
+            form,
+            status=status,
+            headers=[*headers, *of_stream(info, at, node=self.hub.worker), *outcome(info), *UNCACHED],
+            keepalive_s=self.policy.keepalive_s,
+            send_s=self.policy.send_s,
+            on_start=lambda: self.hub.found(info.id),
+        )

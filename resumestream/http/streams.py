@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,18 +20,17 @@ from ..errors import (
     OffsetBeyondTail,
     OffsetMalformed,
     RequestTooLarge,
+    StreamNotFound,
 )
 from ..framing import Splitter, has_data
 from ..identity import key_hash, scope_hash
-from ..model import Gone, Query, State, StreamId, StreamInfo
+from ..model import Gone, Headers, Query, State, StreamId, StreamInfo
 from ..offsets import MAX_OFFSET, Edge, Position, parse_last_event_id, parse_offset
 from ..refusals import about, gone
 from . import headers
 from .access import Action
-from .answer import Form, LogAnswer
 from .describe import describe
-from .forms import CatchUp, Events, Payload, ends_clean
-from .guard import require_cuttable
+from .forms import CatchUp, Events, Payload
 from .inbound import Inbound
 from .positions import bounded
 from .problems import outcome_problem
@@ -39,8 +39,8 @@ from .site import Site
 MAX_BODY_BYTES = 64 * 1024
 """What a client may send where nothing is expected."""
 
-MAX_PAGE = 1000
-"""Records a list answers with at most."""
+PAGE, MAX_PAGE = 100, 1000
+"""Records a list answers with, and the most that may be asked for."""
 
 OfAll = Callable[[Request], Coroutine[Any, Any, ASGIApp]]
 OfOne = Callable[[Request, StreamInfo], Coroutine[Any, Any, ASGIApp]]
@@ -98,19 +98,20 @@ class Streams:
             with self._hub.reading(info.id):
                 known = await self._hub.answered(info.id)
                 with about(known):
-                    answer = await (self._tail(scope, known, ask) if ask.live == "tail" else self._events(known, ask))
+                    if known.gone:
+                        raise gone(known)
+                    answer = await (self._tail if ask.live == "tail" else self._events)(scope, known, ask)
                 await answer(scope, receive, send)
 
         return live
 
     async def _page(self, info: StreamInfo, ask: _Read) -> ASGIApp:
         at, until = await self._start(info, ask), info.tail
-        length = ("content-length", str(until - at))
-        answer = self._answer(info, CatchUp(), at, [*headers.position(info, until), length], until=until)
+        own = (*_content(info), *headers.position(info, until), ("content-length", str(until - at)))
 
         async def page(scope: Scope, receive: Receive, send: Send) -> None:
             with self._hub.holding(info.id):
-                await answer(scope, receive, send)
+                await self._site.answer(scope, info, CatchUp(), at, headers=own, until=until)(scope, receive, send)
 
         return page
 
@@ -118,11 +119,9 @@ class Streams:
         at = await self._start(info, ask)
         if info.head is None:
             return outcome_problem(info, gateway=False)
-        if not info.sealed or not ends_clean(info):
-            require_cuttable(scope)
-        return self._answer(info, Payload(), at, [])
+        return self._site.answer(scope, info, Payload(), at, headers=_content(info))
 
-    async def _events(self, info: StreamInfo, ask: _Read) -> ASGIApp:
+    async def _events(self, scope: Scope, info: StreamInfo, ask: _Read) -> ASGIApp:
         at = await self._start(info, ask)
         if info.head and not info.head.is_sse:
             raise NoEvents(
@@ -132,36 +131,7 @@ class Streams:
             return Response(status_code=204, headers=dict(headers.outcome(info)))
         if not await self._on_boundary(info, at):
             raise OffsetMalformed(f"Offset {at} lies within an event. Use one that this server handed out.")
-        return self._answer(info, Events(at), at, [], content_type="text/event-stream")
-
-    def _answer(
-        self,
-        info: StreamInfo,
-        form: Form,
-        at: int,
-        extra: Iterable[tuple[str, str]],
-        *,
-        until: int | None = None,
-        content_type: str | None = None,
-    ) -> LogAnswer:
-        head, policy = info.head, self._site.policy
-        kind = content_type or (head.content_type if head else "")
-        encoding = head.get("content-encoding") if head else None
-        return LogAnswer(
-            self._hub.tail(info.id, at, until=until, known=info),
-            form,
-            status=200,
-            headers=[
-                *((("content-type", kind),) if kind else ()),
-                *((("content-encoding", encoding),) if encoding else ()),
-                *headers.of_stream(info, at, node=self._hub.worker),
-                *headers.outcome(info),
-                *headers.UNCACHED,
-                *extra,
-            ],
-            keepalive_s=policy.keepalive_s,
-            send_s=policy.send_s,
-        )
+        return self._site.answer(scope, info, Events(at), at, headers=(("content-type", "text/event-stream"),))
 
     async def _start(self, info: StreamInfo, ask: _Read) -> int:
         """The byte to read from. Raises OffsetBeyondTail, OffsetMalformed."""
@@ -187,7 +157,9 @@ class Streams:
         """Whether an event ends right before `at`; ends are told by the line ends before it."""
         if at in (0, info.tail):
             return True
-        before = (await self._hub.tail(info.id, max(0, at - 4), until=at).receive()).data
+        tail, before = self._hub.tail(info.id, max(0, at - 4), until=at), b""
+        while tail.at < at:
+            before += (await tail.receive()).data
         return before.endswith((b"\n\n", b"\r\r", b"\n\r\n", b"\n\r"))
 
     # --- asking and stopping -------------------------------------------------------------------------------------
@@ -217,7 +189,7 @@ class Streams:
 
     async def _list(self, request: Request) -> ASGIApp:
         query = await self._query(request, "list")
-        found = await self._hub.find(replace(query, limit=query.limit + 1))
+        found = await self._find(replace(query, limit=query.limit + 1))
         page = found[: query.limit]
         answer: dict[str, Any] = {"streams": [self._describe(info) for info in page]}
         if len(found) > query.limit:
@@ -229,15 +201,32 @@ class Streams:
         if not query.labels:
             raise InvalidQuery("DELETE /streams needs label=; to delete one stream name it: DELETE /streams/{id}.")
         forget = _flag(request.query_params, "forget")
-        while found := await self._hub.find(query):
-            query = replace(query, after=found[-1].id)
-            for info in found:
+        while page := await self._find(query):
+            if not forget:  # what was forgotten is listed no more, and no page can go on after it
+                query = replace(query, after=page[-1].id)
+            for info in page:
                 if info.gone is not Gone.DELETED or forget:
-                    await self._hub.delete(info.id, forget=forget)
+                    with suppress(StreamNotFound):  # somebody else forgot it meanwhile
+                        await self._hub.delete(info.id, forget=forget)
         return Response(status_code=204)
 
+    async def _find(self, query: Query) -> list[StreamInfo]:
+        """As many as asked for, by their state of now: what the log was last told is sealed may have expired since.
+        Raises InvalidQuery for a cursor that is no more."""
+        wanted, found = query.state, list[StreamInfo]()
+        query = replace(query, state=None if wanted is State.EXPIRED else wanted)
+        while True:
+            try:
+                page = await self._hub.find(query)
+            except StreamNotFound:
+                raise InvalidQuery("after names no stream that is there. Begin again without it.") from None
+            found += [info for info in page if wanted in (None, info.state)]
+            if len(page) < query.limit or len(found) >= query.limit:
+                return found[: query.limit]
+            query = replace(query, after=page[-1].id)
+
     async def _query(self, request: Request, action: Action) -> Query:
-        principal = await self._site.access.principal(request, action, server_side=False, keyed=False)
+        principal = await self._site.access.principal(request, action, server_side=self._site.server_side, keyed=False)
         asked, secret = request.query_params, self._hub.store.secrets[0]
         state, key, scope = asked.get("state"), asked.get("key"), asked.get("scope")
         upstream = asked.get("upstream")
@@ -253,7 +242,7 @@ class Streams:
             scope=scope_hash(secret, principal.id, scope) if scope is not None else None,
             labels=tuple(asked.getlist("label")),
             after=StreamId(after) if after is not None else None,
-            limit=_number(asked, "limit", 100, most=MAX_PAGE),
+            limit=_number(asked, "limit", PAGE, least=1, most=MAX_PAGE),
         )
 
 
@@ -284,12 +273,18 @@ class _Read:
         return cls(live, parse_offset(asked.get("offset", "-1")), None, False)
 
 
-def _number(asked: QueryParams, name: str, default: int, *, most: int = MAX_OFFSET) -> int:
+def _content(info: StreamInfo) -> Headers:
+    """What the payload is, on what gives it as it came."""
+    found = ((name, info.head.get(name)) for name in ("content-type", "content-encoding")) if info.head else ()
+    return tuple((name, value) for name, value in found if value)
+
+
+def _number(asked: QueryParams, name: str, default: int, *, least: int = 0, most: int = MAX_OFFSET) -> int:
     text = asked.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
-        raise InvalidQuery(f"{name} is {text[:40]!a}; it must be a whole number from 0 to {most}.")
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):
+        raise InvalidQuery(f"{name} is {text[:40]!a}; it must be a whole number from {least} to {most}.")
     return int(text)
 
 

@@ -1,4 +1,5 @@
-"""What a store refuses and what a record becomes, free of storage: every store of this package decides here.
+"""What a store refuses and what a record becomes, free of storage: every store of this package decides here, and the
+lifecycle table decides what may happen to a stream.
 
 A rule either raises and nothing has happened, or returns the new record. Fencing comes before all else: an owner that
 was fenced off must learn that, not that the stream has ended since.
@@ -18,7 +19,23 @@ from ..errors import (
     StreamNotFound,
     StreamSealed,
 )
-from ..model import Attempt, Binding, Gone, Head, Lease, NewStream, Query, Seal, StreamId, StreamInfo
+from ..lifecycle import ENDINGS, Moved, allows
+from ..model import (
+    EARLIER_KEPT,
+    Attempt,
+    Binding,
+    Gone,
+    Head,
+    Lease,
+    NewStream,
+    Query,
+    Seal,
+    State,
+    StreamId,
+    StreamInfo,
+)
+
+_ENDS_BY = {outcome: moved for moved, outcome in ENDINGS.items()}
 
 
 def not_found(stream: StreamId) -> StreamNotFound:
@@ -32,10 +49,10 @@ def owned(lease: Lease, *, epoch: int) -> None:
         )
 
 
-def appendable(lease: Lease, at: int, *, epoch: int, sealed: bool, tail: int) -> None:
+def appendable(lease: Lease, at: int, *, epoch: int, state: State, tail: int) -> None:
     """What an append must meet. Takes columns and not a record: it runs for every chunk."""
     owned(lease, epoch=epoch)
-    if sealed:
+    if not allows(state, Moved.BYTES_LOGGED):
         raise StreamSealed(f"stream {lease.stream} has ended at offset {tail}", stream=lease.stream)
     if at != tail:
         raise OffsetConflict(at=at, tail=tail)
@@ -50,41 +67,45 @@ def readable(stream: StreamId, at: int, *, tail: int, gone: bool) -> None:
         raise OffsetBeyondTail(f"stream {stream} has {tail} bytes, none at offset {at}", stream=stream)
 
 
-def bound(binding: Binding | None, new: NewStream, replaces: int) -> Binding:
+def bound(binding: Binding | None, new: NewStream, replaces: StreamId | None) -> Binding:
     """The key's binding once it means `new`."""
-    generation = binding.generation if binding else 0
-    if generation != replaces:
-        raise BindingMoved(f"the key is at generation {generation}, not {replaces}; read its binding again")
-    earlier = (*binding.earlier, binding.stream) if binding else ()
-    return Binding(new.id, generation + 1, new.fingerprint, earlier)
+    present = binding.stream if binding else None
+    if present != replaces:
+        raise BindingMoved(
+            f"the key means {present or 'no stream'}, not {replaces or 'none'}; read its binding again", stream=present
+        )
+    earlier = (*binding.earlier, binding.stream)[-EARLIER_KEPT:] if binding else ()
+    return Binding(new.id, new.fingerprint, earlier)
 
 
 def acquired(info: StreamInfo, worker: str) -> StreamInfo:
-    if info.seal:
+    if not allows(info.state, Moved.BYTES_LOGGED):
         raise StreamSealed(f"stream {info.id} has ended; there is nothing to take over", stream=info.id)
     return replace(info, new=replace(info.new, worker=worker), epoch=info.epoch + 1)
 
 
 def begun(info: StreamInfo, lease: Lease, attempt: Attempt, head: Head) -> StreamInfo:
     owned(lease, epoch=info.epoch)
-    if info.seal:
+    if not allows(info.state, Moved.BYTES_LOGGED):
         raise StreamSealed(f"stream {info.id} has ended; no further call can belong to it", stream=info.id)
     return replace(info, attempts=(*info.attempts, attempt), head=head)
 
 
 def sealed(info: StreamInfo, lease: Lease, seal: Seal, now: float) -> StreamInfo:
     owned(lease, epoch=info.epoch)
-    return info if info.seal else replace(info, seal=replace(seal, sealed_at=now))
+    return replace(info, seal=replace(seal, sealed_at=now)) if allows(info.state, _ENDS_BY[seal.outcome]) else info
 
 
 def cancel_requested(info: StreamInfo) -> StreamInfo:
-    return info if info.seal else replace(info, cancel_requested=True)
+    return replace(info, cancel_requested=True) if allows(info.state, Moved.STOP_ASKED) else info
 
 
 def purged(info: StreamInfo, why: Gone, now: float) -> StreamInfo:
-    if not info.seal:
-        raise StoreError(f"stream {info.id} is still live; seal it before its payload is dropped", stream=info.id)
-    return info if info.gone else replace(info, gone=why, gone_at=now)
+    if allows(info.state, Moved.PAYLOAD_DROPPED):
+        return info.tombstone(why, now)
+    if info.gone:
+        return info
+    raise StoreError(f"stream {info.id} is still live; seal it before its payload is dropped", stream=info.id)
 
 
 def forgettable(info: StreamInfo) -> None:

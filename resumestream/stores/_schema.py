@@ -53,7 +53,6 @@ CREATE TABLE label (
 CREATE TABLE binding (
     key TEXT PRIMARY KEY,
     stream TEXT NOT NULL,
-    generation INTEGER NOT NULL,
     fingerprint TEXT NOT NULL,
     earlier TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -72,6 +71,9 @@ CREATE INDEX slice_of_chunk ON slice (row);
 
 -- Idle-time work that is still to do: pack a sealed stream from `packed` on, erase one that is gone.
 CREATE TABLE chore (stream INTEGER PRIMARY KEY, packed INTEGER NOT NULL);
+
+-- One row at most, written to see that writing works.
+CREATE TABLE probe (id INTEGER PRIMARY KEY);
 """
 
 _KEYS = {
@@ -82,6 +84,7 @@ _KEYS = {
     "chunk": "row",
     "slice": "stream, at",
     "chore": "stream",
+    "probe": "id",
 }
 
 

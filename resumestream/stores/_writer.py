@@ -7,21 +7,25 @@ beside it go on. No lock, no wait but COMMIT.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
 
-from ..errors import ResumeStreamError
+from ..errors import ResumeStreamError, StoreError
 from ._keeper import Keeper
 from ._payload import ChunkWriter
 from ._schema import primary_code, translate
+
+logger = logging.getLogger("resumestream.store")
 
 T = TypeVar("T")
 
@@ -61,11 +65,13 @@ class Writer:
 
     def __init__(self, conn: sqlite3.Connection, location: str, *, all_disk: bool, chores: bool) -> None:
         self._conn, self._location, self._all_disk = conn, location, all_disk
-        self._keeper = Keeper(conn, chores=chores)
+        # What it moves and drops is durable already; the next synced commit covers it
+        self._keeper = Keeper(conn, chores=chores, relax=partial(self._sync, False))
         self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._full: bool | None = None
         self._kept_at = 0.0
-        self._broken: Exception | None = None
+        self._broken = ""
+        """Why nothing more is written, once that is so."""
         loop: Any = current_token().native_token
         self._soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's name, else trio's
         self._thread = threading.Thread(target=self._run, name="resumestream-writer", daemon=True)
@@ -122,8 +128,11 @@ class Writer:
     def _write(self, calls: list[_Write]) -> None:
         """Commit the calls together. If that fails by the fault of one of them, each by itself: a large append that
         finds no space takes no seal with it."""
-        error = self._broken or self._commit(calls)
-        if error and len(calls) > 1 and not _hits_all(error):
+        error = None if self._broken else self._commit(calls)
+        if self._broken:
+            for call in calls:
+                call.error = StoreError(f"the store at {self._location} must be opened again ({self._broken})")
+        elif error and len(calls) > 1 and not _hits_all(error):
             for call in calls:
                 self._write([call])
         elif error:
@@ -146,21 +155,39 @@ class Writer:
             batch.chunks.flush()
             conn.execute("COMMIT")
         except Exception as error:
-            # After a full disk or an I/O error SQLite has rolled back itself; a ROLLBACK would fail and hide the cause
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
             if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
                 # The kernel reports a lost page once; the next fsync would succeed over the hole
-                self._broken = error
-                self._keeper.stop()
+                self._break(error)
+            self._roll_back()
             return error
         self._keeper.chores |= batch.chores
         return None
 
+    def _roll_back(self) -> None:
+        """After a full disk or an I/O error SQLite has done so itself."""
+        try:
+            if self._conn.in_transaction:
+                self._conn.execute("ROLLBACK")
+        except Exception as error:
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        """Write nothing more: nobody can tell what a commit would make durable. The thread lives on, to say so to
+        whoever asks."""
+        if not self._broken:
+            logger.error(
+                "the store at %s takes no more writes until it is opened again", self._location, exc_info=error
+            )
+            self._broken = repr(error)
+        self._keeper.stop()
+
     def _keep(self) -> bool:
-        self._sync(False)  # it moves and drops what is durable already; the next synced commit covers it
         self._kept_at = time.monotonic()
-        return self._keeper.step()
+        try:
+            return self._keeper.step()
+        except Exception as error:
+            self._break(error)
+            return False
 
     def _sync(self, full: bool) -> None:
         if full is not self._full:

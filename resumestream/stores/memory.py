@@ -51,7 +51,7 @@ class MemoryStore:
     def now(self) -> float:
         return self._clock()
 
-    async def create(self, new: NewStream, *, replaces: int = 0) -> Lease:
+    async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
         if new.key is not None:
             self._bindings[new.key] = _rules.bound(self._bindings.get(new.key), new, replaces)
         self._streams[new.id] = StreamInfo(new)
@@ -70,7 +70,7 @@ class MemoryStore:
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         info = self._info(lease.stream)
-        _rules.appendable(lease, at, epoch=info.epoch, sealed=info.sealed, tail=info.tail)
+        _rules.appendable(lease, at, epoch=info.epoch, state=info.state, tail=info.tail)
         self._payloads[lease.stream] += data
         self._streams[lease.stream] = replace(info, tail=at + len(data), events=info.events + events)
         return at + len(data)

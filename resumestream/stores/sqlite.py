@@ -6,6 +6,7 @@ so that a reader never waits for a commit.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from ..model import (
     Seal,
     StreamId,
     StreamInfo,
+    state_of,
 )
 from ..policy import Policy
 from . import _payload, _rows, _rules, _schema
@@ -39,6 +41,8 @@ T = TypeVar("T")
 
 READERS = 4
 """Connections that read at a time; further reads wait their turn."""
+PROBE_EVERY_S = 1
+"""So long a probe that succeeded answers for those after it: anybody may ask, and each would be a commit."""
 
 
 class SQLiteStore:
@@ -67,6 +71,7 @@ class SQLiteStore:
         self._slots = anyio.CapacityLimiter(READERS)
         self._reading = 0
         self._quiet = anyio.Event()
+        self._probed_at = -math.inf
         self._writer = Writer(self._conn, self.location, all_disk=self.durability == "disk", chores=self._serving)
         return self
 
@@ -80,12 +85,14 @@ class SQLiteStore:
             await anyio.to_thread.run_sync(self._close, writer, limiter=anyio.CapacityLimiter(1))
 
     async def probe(self) -> None:
-        await self._write(lambda batch: _rows.touch(batch.conn))
+        if self.now() >= self._probed_at + PROBE_EVERY_S:
+            await self._write(lambda batch: _rows.touch(batch.conn))
+            self._probed_at = self.now()
 
     def now(self) -> float:
         return self._clock()
 
-    async def create(self, new: NewStream, *, replaces: int = 0) -> Lease:
+    async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
         def op(batch: Batch) -> Lease:
             if new.key is not None:
                 binding = _rules.bound(_rows.binding(batch.conn, new.key), new, replaces)
@@ -107,12 +114,13 @@ class SQLiteStore:
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         def op(batch: Batch) -> int:
-            sql = "SELECT row, epoch, sealed_at IS NOT NULL, tail FROM stream WHERE id = ?"
+            sql = "SELECT row, epoch, gone IS NOT NULL, sealed_at IS NOT NULL, tail FROM stream WHERE id = ?"
             found = batch.conn.execute(sql, (lease.stream,)).fetchone()
             if found is None:
                 raise _rules.not_found(lease.stream)
-            row, epoch, sealed, tail = found
-            _rules.appendable(lease, at, epoch=epoch, sealed=sealed, tail=tail)
+            row, epoch, gone, sealed, tail = found
+            state = state_of(gone=gone, sealed=sealed, tail=tail)
+            _rules.appendable(lease, at, epoch=epoch, state=state, tail=tail)
             if data:
                 batch.chunks.add(row, at, data)
             tail += len(data)

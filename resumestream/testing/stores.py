@@ -72,14 +72,13 @@ async def _a_key_moves_by_compare_and_set(make: Make, store: LogStore) -> None:
     key = _token()
     _equal(await store.binding(key), None, "a key that was never bound has no binding")
     first = await store.create(_new(store, key=key, fingerprint="f1"))
-    second = await store.create(_new(store, key=key, fingerprint="f2"), replaces=1)
-    for stale in (0, 1, 3):
-        with _refused(BindingMoved, f"a re-bind that expects generation {stale} instead of 2 is refused"):
+    second = await store.create(_new(store, key=key, fingerprint="f2"), replaces=first.stream)
+    for stale in (None, first.stream, StreamId(_token())):
+        with _refused(BindingMoved, "a re-bind that expects another stream than the key means now is refused"):
             await store.create(_new(store, key=key), replaces=stale)
     binding = await store.binding(key)
     assert binding, "a re-bound key has a binding"
     _equal(binding.stream, second.stream, "a re-bound key means the new stream")
-    _equal(binding.generation, 2, "a re-bind makes the generation grow by one")
     _equal(binding.fingerprint, "f2", "a re-bind takes the new request's fingerprint")
     _equal(binding.earlier, (first.stream,), "a re-bind keeps the stream the key meant before")
 
@@ -214,7 +213,12 @@ async def _a_purge_leaves_the_tombstone(make: Make, store: LogStore) -> None:
     gone_at = tombstone.gone_at
     assert gone_at, "a purged record has its time"
     assert before <= gone_at <= store.now(), "gone_at is set from the store clock"
-    _equal(tombstone, replace(sealed, gone=Gone.EVICTED, gone_at=gone_at), "a purge keeps the rest of the record")
+    assert tombstone.seal, "a purged record has its seal"
+    _equal(tombstone.seal.message, "", "a purge drops the seal's message, which may quote the payload")
+    expected = replace(sealed, seal=tombstone.seal, gone=Gone.EVICTED, gone_at=gone_at)
+    _equal(tombstone, expected, "a purge keeps the rest of the record")
+    _equal(replace(tombstone.seal, message=_SEAL.message), sealed.seal, "a purge keeps the rest of the seal")
+    _equal(await store.stat(lease.stream), tombstone, "stat tells the tombstone that purge returned")
     _equal(await store.purge(lease.stream, Gone.DELETED), tombstone, "the first reason for a purge stays")
     for at in (0, 7, 8):
         with _refused(StreamGone, "a purged payload is unreadable at once"):
@@ -228,11 +232,35 @@ async def _a_purge_leaves_the_tombstone(make: Make, store: LogStore) -> None:
     _equal((await store.stat(again.stream)).tail, 0, "a forgotten key can be bound again")
 
 
+async def _an_expiry_counts_from_when_it_was_due(make: Make, store: LogStore) -> None:
+    lease = await store.create(_new(store, retain_s=0.0))
+    sealed = await store.seal(lease, _SEAL)
+    while store.now() <= sealed.expires_at:
+        await anyio.lowlevel.checkpoint()
+    tombstone = await store.purge(lease.stream, Gone.EXPIRED)
+    _equal(tombstone.gone_at, sealed.expires_at, "a payload that expired before it was dropped is gone since then")
+
+
+async def _a_forgotten_binding_does_not_come_back(make: Make, store: LogStore) -> None:
+    key = _token()
+    first = await store.create(_new(store, key=key))
+    await store.seal(first, _SEAL)
+    await store.purge(first.stream, Gone.DELETED)
+    await store.forget(first.stream)
+    with _refused(BindingMoved, "a re-bind of a binding that was forgotten is refused"):
+        await store.create(_new(store, key=key), replaces=first.stream)
+    second = await store.create(_new(store, key=key))
+    with _refused(BindingMoved, "a re-bind that was decided before the key was forgotten and bound anew is refused"):
+        await store.create(_new(store, key=key), replaces=first.stream)
+    binding = await store.binding(key)
+    _equal(binding and binding.stream, second.stream, "a key that was bound anew means the stream it was bound to")
+
+
 async def _forgetting_an_earlier_stream_keeps_the_key(make: Make, store: LogStore) -> None:
     key = _token()
     first = await store.create(_new(store, key=key))
     await store.seal(first, _SEAL)
-    second = await store.create(_new(store, key=key), replaces=1)
+    second = await store.create(_new(store, key=key), replaces=first.stream)
     await store.purge(first.stream, Gone.EXPIRED)
     await store.forget(first.stream)
     binding = await store.binding(key)
@@ -376,6 +404,8 @@ _CHECKS: tuple[Callable[[Make, LogStore], Awaitable[None]], ...] = (
     _the_first_seal_wins,
     _the_record_is_kept_whole,
     _a_purge_leaves_the_tombstone,
+    _an_expiry_counts_from_when_it_was_due,
+    _a_forgotten_binding_does_not_come_back,
     _forgetting_an_earlier_stream_keeps_the_key,
     _a_cancel_is_a_stored_intent,
     _find_filters_and_pages,

@@ -55,7 +55,19 @@ _NOT_FORWARDED = HOP_BY_HOP | {
 }
 _NOT_FORWARDED_PREFIXES = ("x-forwarded-", "sec-", "proxy-", "stream-")
 
-_NOT_RECORDED = HOP_BY_HOP | {"set-cookie", "set-cookie2", "idempotent-replayed"}
+_NOT_RECORDED = HOP_BY_HOP | {
+    # they speak for the provider's origin, and would now speak for ours
+    "set-cookie",
+    "set-cookie2",
+    "alt-svc",
+    "strict-transport-security",
+    "clear-site-data",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+    # ours
+    "idempotent-replayed",
+}
 _NOT_RECORDED_PREFIXES = ("access-control-", "stream-", "proxy-")
 
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
