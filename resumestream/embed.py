@@ -62,6 +62,12 @@ class ResumeStream:
         *,
         public_path: str | None = None,
     ) -> None:
+        if not (upstreams is None or isinstance(upstreams, Mapping)):
+            raise ConfigError(f"upstreams is a {type(upstreams).__name__}; use a dict of names and base URLs")
+        if not (policy is None or isinstance(policy, Policy)):
+            raise ConfigError(f"policy is a {type(policy).__name__}; use resumestream.Policy(...)")
+        if not (authorize is None or callable(authorize)):
+            raise ConfigError(f"authorize is a {type(authorize).__name__}; use an async function of (conn, action)")
         self.policy = policy or Policy()
         self.upstreams = {name: _upstream(name, given) for name, given in (upstreams or {}).items()}
         self._store, self._authorize = store, authorize
@@ -248,6 +254,8 @@ class ResumeStream:
         store, allow = self._running.hub.store, tuple(allow)
         if not allow or not set(allow) <= _TICKET_ACTIONS:
             raise ConfigError(f"allow is {allow!r}; give a list of {', '.join(sorted(_TICKET_ACTIONS))}")
+        if ttl_s is not None and not ttl_s > 0:
+            raise ConfigError(f"ttl_s is {ttl_s!r}; it must be above 0, or None: as long as the stream is kept")
         return sign_ticket(store.secrets, StreamId(stream), allow, None if ttl_s is None else store.now() + ttl_s)
 
     async def _who(

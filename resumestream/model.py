@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NewType
 
+from .errors import ConfigError
+
 StreamId = NewType("StreamId", str)
 """At least 128 random bits, URL-safe, never reused."""
 
@@ -243,6 +245,10 @@ class Principal:
     labels: tuple[str, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
     admin: bool = False
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.id, str) and self.id):
+            raise ConfigError(f"a Principal's id is {self.id!r}; it must be text, and not empty: all would share it")
 
 
 @dataclass(frozen=True, slots=True)

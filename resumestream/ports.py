@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from .model import (
     Attempt,
@@ -24,6 +24,7 @@ from .model import (
 )
 
 
+@runtime_checkable
 class LogStore(Protocol):
     """Durable append-only logs.
 

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from .errors import SourceFailed
+from .errors import ConfigError, SourceFailed
 from .model import Event, Head
 
 logger = logging.getLogger("resumestream")
@@ -24,11 +24,16 @@ SourceCallable = Callable[[], AsyncIterator[Any] | AbstractAsyncContextManager[A
 
 
 class GeneratorSource:
-    """Implements ports.Source over a callable, which runs in the drain's care, in a copy of the caller's context."""
+    """Implements ports.Source over a callable, which runs in the drain's care, in a copy of the caller's context.
+    Raises ConfigError for what is no callable."""
 
     upstream = ""
 
     def __init__(self, source: SourceCallable, *, media_type: str) -> None:
+        if not callable(source):
+            raise ConfigError(
+                f"source is a {type(source).__name__}; give the function that makes it: source=lines, not lines()"
+            )
         self._source, self._media_type = source, media_type
 
     async def open(self) -> GeneratorAnswer:

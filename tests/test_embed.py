@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from resumestream import ConfigError, Guard, Policy, ResumeStream
+from resumestream import ConfigError, Guard, Policy, Principal, ResumeStream
 from resumestream.errors import NotStarted, StoreError, StoreLocked
 from resumestream.testing import running
 from resumestream.testing.running import ServerName
@@ -416,3 +416,37 @@ def test_the_faces_as_the_whole_app(
     with running(started if running_already else streams.asgi, server=server) as base:
         assert Client(base).get("/readyz").status == 200
     assert not [record for record in caplog.records if record.name == "resumestream"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"store": None}, "store is a NoneType"),
+        ({"store": object()}, "store is a object"),
+        ({"store": "redis://x"}, "not understood"),
+        ({"upstreams": ["openai"]}, "upstreams is a list"),
+        ({"upstreams": {"openai": "api.openai.com"}}, "http:// or https://"),
+        ({"policy": {"retain_s": 1}}, "policy is a dict"),
+        ({"authorize": "me"}, "authorize is a str"),
+    ],
+)
+def test_wrong_arguments_are_refused_where_they_are_written(wrong: dict[str, Any], said: str) -> None:
+    """Before anything starts, naming what is wrong and what is right."""
+    with pytest.raises(ConfigError, match=said):
+        ResumeStream(**{"store": "memory:", **wrong})
+
+
+def test_a_principal_is_somebody() -> None:
+    """An empty id would be shared by everyone a careless hook does not know."""
+    for wrong in ("", None):
+        with pytest.raises(ConfigError, match="Principal"):
+            Principal(wrong)  # type: ignore[arg-type]
+
+
+def test_a_hook_that_is_not_async(caplog: pytest.LogCaptureFixture) -> None:
+    """The programmer reads what is wrong; the caller gets a problem."""
+    app = Starlette()
+    ResumeStream("memory:", authorize=lambda conn, action: Principal("me")).install(app)  # type: ignore[arg-type, return-value]
+    with TestClient(app) as client:
+        assert client.get("/llm/streams").status_code == 500
+    assert "authorize is not async" in caplog.text

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 
@@ -91,8 +92,17 @@ async def test_delete_by_label_deletes_over_every_page(streams: ResumeStream) ->
             assert {(await callers.get(f"/llm/streams/{stream}")).status for stream in gone} == {status}
 
 
-async def test_two_who_forget_at_once_both_succeed(streams: ResumeStream) -> None:
+class Slow(MemoryStore):
+    """Lets others run before each drop."""
+
+    async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
+        await anyio.lowlevel.checkpoint()
+        return await super().purge(stream, why)
+
+
+async def test_two_who_forget_at_once_both_succeed() -> None:
     """What the other had forgotten already is what was asked for."""
+    streams = ResumeStream(Slow(), policy=Policy(drain_s=0))
     async with asking(streams) as callers:
         for _ in range(TOTAL):
             await made(streams, "rubbish")

@@ -368,3 +368,38 @@ def test_a_caller_that_leaves_an_answered_upload(server: str, provider: Scripted
                 answer += sock.recv(65536)
             assert not upstream.ended.acquire(blocking=False)
         assert upstream.ended.acquire(timeout=5)
+
+
+def test_a_body_that_says_it_is_too_large_is_not_waited_for(client: Client) -> None:
+    """413 from its length alone."""
+    url = urlsplit(client.base)
+    with socket.create_connection((url.hostname, url.port), timeout=5) as sock:
+        sock.sendall(
+            f"POST /llm{CHAT} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer test\r\nidempotency-key: k\r\n"
+            "content-type: application/json\r\ncontent-length: 900000\r\n\r\n{".encode()
+        )
+        assert sock.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_an_offset_behind_every_kind_of_line_end(client: Client, provider: ScriptedProvider) -> None:
+    """Every id that an EventSource is given is one that it can come back with."""
+    events = [
+        b"data: a\n\n",
+        b"data: b\r\n\r\n",
+        b"data: c\n\r\n",
+        b"data: d\r\n\n",
+        b"data: e\r\r\n",
+        b"data: f\r\r",
+        b"data: g\r\r",
+    ]
+    provider.script(Script(body=b"".join(events), headers={"content-type": "text/event-stream"}))
+    stream = client.ask("POST", "/openai/v1/plain", BODY, idempotency_key="ends").stream
+    ids = [
+        line[4:].decode()
+        for line in client.get(f"/streams/{stream}?live=events").body.splitlines()
+        if line[:3] == b"id:"
+    ]
+    assert len(ids) == len(events)
+    for index, last_id in enumerate(ids[:-1]):
+        reply = client.get(f"/streams/{stream}", last_event_id=last_id)
+        assert (reply.status, reply.body.count(b"data: ")) == (200, len(events) - 1 - index)

@@ -393,6 +393,9 @@ async def test_the_end_of_the_server_closes_generators() -> None:
     "how",
     [
         {"key": ""},
+        {"key": 5},
+        {"source": "text"},
+        {"source": [1]},
         {"on_disconnect": "never"},
         {"dialect": "klingon"},
         {"labels": "turn"},

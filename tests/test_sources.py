@@ -357,3 +357,22 @@ async def test_a_foreign_cancellation_is_the_sources_own_failure(anyio_backend: 
             assert info.seal.detail == "source_failed:CancelledError"
             neighbour.say(None)
             assert (await sealed(streams, beside.id)).completed
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, SystemExit, KeyboardInterrupt, BaseExceptionGroup])
+async def test_whatever_a_source_raises_is_its_own_failure(error: type[BaseException]) -> None:
+    """Not even `sys.exit()` reaches the stream beside it, or the server."""
+
+    async def source() -> AsyncIterator[str]:
+        yield "data: 1\n\n"
+        raise BaseExceptionGroup("several", [SystemExit(1), ValueError()]) if error is BaseExceptionGroup else error()
+
+    sibling = Talk()
+    with anyio.fail_after(10):
+        async with resume_stream() as streams:
+            beside = await streams.start(source=sibling, principal=ME)
+            stream = await streams.start(source=source, principal=ME)
+            info = await sealed(streams, stream.id)
+            assert info.seal is not None
+            assert (info.seal.outcome, info.seal.detail) == (Outcome.PROVIDER_ERROR, f"source_failed:{error.__name__}")
+            assert not (await streams.info(beside.id)).sealed

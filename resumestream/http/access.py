@@ -6,6 +6,7 @@ request that can only have been made on this machine, by a program.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,10 @@ class Access:
         by_credential = Principal(principal_of(credential, self.secrets[0])) if credential else LOCAL
         if self.authorize is not None:
             conn.scope[_BY_CREDENTIAL] = by_credential
-            admitted = await self.authorize(conn, action)
+            answer = self.authorize(conn, action)
+            if not inspect.isawaitable(answer):
+                raise ConfigError("authorize is not async; it must be an async function of (conn, action)")
+            admitted = await answer
         else:
             if server_side or credential is None:
                 require_local(conn)

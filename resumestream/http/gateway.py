@@ -49,12 +49,13 @@ class Gateway:
         inbound = Inbound(receive)
         if not recorded:
             return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
-        body = await inbound.read(self._policy.max_request_bytes)
+        most = self._policy.max_request_bytes
+        body = await inbound.read(most) if (asked.length or 0) <= most else None
         if body is None:
             if ask.keyed:
                 raise RequestTooLarge(
-                    f"The request body is larger than {self._policy.max_request_bytes} bytes, the most that a keyed "
-                    "request may have. Send it without a key to pass it through unrecorded."
+                    f"The request body is larger than {most} bytes, the most that a keyed request may have. "
+                    "Send it without a key to pass it through unrecorded."
                 )
             return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
         claim = await self._claim(asked, body)
@@ -186,10 +187,11 @@ class _Asked:
 
     def call(self, site: Site, body: bytes | Inbound) -> Call:
         method, given = self.request.method, body.receive if isinstance(body, Inbound) else body
-        length = self._length() if isinstance(body, Inbound) else None
+        length = self.length if isinstance(body, Inbound) else None
         return Call(self.name, self.upstream, site.pool, method, self.target, self.forwarded, given, length=length)
 
-    def _length(self) -> int | None:
+    @property
+    def length(self) -> int | None:
         """Of the body that is still to come; None: not known, as over HTTP/2 or in chunks."""
         said = self.request.headers.get("content-length", "")
         if said.isascii() and said.isdigit():

@@ -36,6 +36,8 @@ UPSTREAM = ""
 
 def hashed(site: Site, principal: Principal, key: str) -> str:
     """What `key` is stored as. Raises ConfigError for an empty one, which all who forgot theirs would share."""
+    if not isinstance(key, str):
+        raise ConfigError(f"key is a {type(key).__name__}; it must be text")
     if not key:
         raise ConfigError("key is empty; pass None for a stream that nobody needs to find again")
     return key_hash(site.hub.store.secrets[0], principal.id, UPSTREAM, key)

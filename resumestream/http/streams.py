@@ -160,7 +160,7 @@ class Streams:
         tail, before = self._hub.tail(info.id, max(0, at - 4), until=at), b""
         while tail.at < at:
             before += (await tail.receive()).data
-        return before.endswith((b"\n\n", b"\r\r", b"\n\r\n", b"\n\r"))
+        return before.endswith((b"\n\n", b"\r\r", b"\n\r\n", b"\n\r", b"\r\r\n"))
 
     # --- asking and stopping -------------------------------------------------------------------------------------
 

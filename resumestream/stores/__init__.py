@@ -22,6 +22,8 @@ def open_store(store: str | os.PathLike[str] | LogStore, *, policy: Policy, serv
     """The store, not entered yet; nothing is touched before that. `serving`: the caller will drain into it, alone;
     otherwise it looks at a store that is there, also while a server has it. Raises ConfigError."""
     if not isinstance(store, str | os.PathLike):
+        if not isinstance(store, LogStore):
+            raise ConfigError(f"store is a {type(store).__name__}; use {_FORMS}")
         return store
     text = os.fspath(store)
     scheme, rest = found.groups() if isinstance(store, str) and (found := _SCHEME.fullmatch(text)) else ("", text)
