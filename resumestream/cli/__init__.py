@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import metadata
-from typing import Annotated
 
 import typer
 
@@ -20,18 +18,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-@app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
-) -> None:
-    """Options of no command."""
-    if version:
-        print(f"resumestream {metadata.version('resumestream')}")
-        raise typer.Exit
-
-
 for command in (serve, demo, ls, show, tail, cancel):
     app.command()(command)
 

@@ -61,9 +61,9 @@ class LogAnswer:
             "status": self._status,
             "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers],
         }
-        await send(head)
-        self._on_start()
         try:
+            await send(head)
+            self._on_start()
             last = b"" if scope["method"] == "HEAD" else await self._pump(send)
             if last is not None:
                 await send({"type": "http.response.body", "body": last, "more_body": False})
