@@ -254,8 +254,8 @@ class ResumeStream:
         store, allow = self._running.hub.store, tuple(allow)
         if not allow or not set(allow) <= _TICKET_ACTIONS:
             raise ConfigError(f"allow is {allow!r}; give a list of {', '.join(sorted(_TICKET_ACTIONS))}")
-        if ttl_s is not None and not ttl_s > 0:
-            raise ConfigError(f"ttl_s is {ttl_s!r}; it must be above 0, or None: as long as the stream is kept")
+        if ttl_s is not None and not ttl_s >= 0:
+            raise ConfigError(f"ttl_s is {ttl_s!r}; it must be 0 or more, or None: as long as the stream is kept")
         return sign_ticket(store.secrets, StreamId(stream), allow, None if ttl_s is None else store.now() + ttl_s)
 
     async def _who(

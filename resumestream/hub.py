@@ -21,11 +21,9 @@ from .endings import Ending
 from .errors import (
     BindingMoved,
     Draining,
-    LeaseLost,
     ResumeStreamError,
     StoreError,
     StreamNotFound,
-    StreamSealed,
     TooManyOrphans,
     TooManyStreams,
 )
@@ -33,6 +31,7 @@ from .live import Live
 from .model import Binding, Gone, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import LogStore, Source
+from .recovery import recover
 from .refusals import about
 from .tail import Tail
 
@@ -95,7 +94,7 @@ class Hub:
         """Open the store, seal what a dead process left, start watching. Raises what the store raises."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.store)
-            await self._recover()
+            await self._recover("process_died")
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._watch)
             self._stack = stack.pop_all()
@@ -110,20 +109,8 @@ class Hub:
             self._tasks.cancel_scope.cancel()
             await self._stack.__aexit__(None, None, None)
 
-    async def _recover(self) -> None:
-        """The store is ours alone, so an unsealed stream that does not run here has no owner: a process before us
-        died, or a drain of ours could not seal. Raises StoreError."""
-        for info in await self.store.unsealed():
-            if info.id in self._live:
-                continue
-            code = "requested" if info.cancel_requested else "given_up" if self._given_up else "process_died"
-            ending = Ending.of(code)
-            try:
-                lease = await self.store.acquire(info.id, self.worker)
-                await self.store.seal(lease, ending.seal)
-            except (StreamSealed, LeaseLost, StreamNotFound):
-                continue
-            logger.warning("stream %s: sealed %s (%s)", info.id, ending.seal.outcome, ending.detail)
+    async def _recover(self, because: str) -> None:
+        await recover(self.store, self.worker, self.policy, running=self._live, because=because)
 
     async def _watch(self) -> None:
         while True:
@@ -133,7 +120,7 @@ class Hub:
                     for stream in await self.store.cancel_requests():
                         self._stop(stream, Ending.of("requested"))
                 if self._given_up:
-                    await self._recover()
+                    await self._recover("given_up")
                     self._given_up = False
             except StoreError as error:
                 logger.warning("the store does not answer; trying again: %s", error.message)
@@ -342,7 +329,7 @@ class Hub:
         while live and not live.info.sealed and not live.abandoned:
             await live.arm().wait()
         if (live is None or live.abandoned) and not (await self.store.stat(stream)).sealed:
-            await self._recover()
+            await self._recover("given_up")
         purged = await self.store.purge(stream, Gone.DELETED)
         if live:
             live.sealed(purged)

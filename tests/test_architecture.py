@@ -25,7 +25,7 @@ errors model
 policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals
 audience
 stores upstream sources live
-drain tail
+drain tail recovery
 hub
 http
 embed

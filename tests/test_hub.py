@@ -29,12 +29,13 @@ from resumestream.errors import (
 )
 from resumestream.hub import Hub
 from resumestream.live import Window
-from resumestream.model import Binding, Gone, Head, NewStream, Outcome, State, StreamId, StreamInfo
+from resumestream.model import Attempt, Binding, Gone, Head, NewStream, Outcome, State, StreamId, StreamInfo
 from resumestream.policy import Policy
 from resumestream.stores import MemoryStore
 
 from .fakes import DONE, EVENTS, SSE, FakeSource, new_stream, outgoing
 
+LONG = b"".join(EVENTS) * 2000
 REFUSED = Head(429, (("retry-after", "7"),))
 ERROR = b'data: {"error":{"message":"no"}}\n\n'
 
@@ -780,3 +781,30 @@ def test_the_window() -> None:
             assert window.read(at, 100) in (b"", log[at:])
             assert window.read(at, 2) in (b"", log[at : at + 2])
     assert window.read(len(log) - 10, 100) == b""
+
+
+@pytest.mark.parametrize(
+    ("logged", "outcome", "detail"),
+    [
+        (EVENTS[0] + DONE, Outcome.COMPLETED, "end_seen"),
+        (EVENTS[0] + ERROR, Outcome.PROVIDER_ERROR, "error_event"),
+        (LONG + DONE, Outcome.COMPLETED, "end_seen"),
+        (LONG + b"data: x" + DONE, Outcome.INTERRUPTED, "process_died"),
+        (b"x" * 300_000 + DONE, Outcome.INTERRUPTED, "process_died"),
+        (EVENTS[0], Outcome.INTERRUPTED, "process_died"),
+        (b"", Outcome.INTERRUPTED, "process_died"),
+    ],
+)
+async def test_recovery_believes_the_log(logged: bytes, outcome: Outcome, detail: str) -> None:
+    """An answer whose end is there was complete, though its process died before it could say so."""
+    store = MemoryStore()
+    async with store:
+        new = new_stream(store.now)
+        lease = await store.create(new)
+        await store.begin(lease, Attempt("fake", store.now(), 200), SSE)
+        if logged:
+            await store.append(lease, 0, logged, 1)
+        async with running(store) as hub:
+            info = await hub.stat(new.id)
+            assert info.seal is not None
+            assert (info.seal.outcome, info.seal.detail) == (outcome, detail)
