@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from resumestream import ConfigError, Guard, Policy, Principal, ResumeStream
 from resumestream.errors import NotStarted, StoreError, StoreLocked
+from resumestream.http.lifespan import WithLifespan
 from resumestream.testing import running
 from resumestream.testing.running import ServerName
 
@@ -406,14 +407,8 @@ def test_the_faces_as_the_whole_app(
     """They start themselves, unless they run; and nobody warns of middleware that is not there."""
     streams = ResumeStream("memory:", policy=Policy(drain_s=0))
 
-    async def started(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            async with streams:
-                await streams.asgi(scope, receive, send)
-        else:
-            await streams.asgi(scope, receive, send)
-
-    with running(started if running_already else streams.asgi, server=server) as base:
+    app = WithLifespan(streams.asgi, lambda: streams) if running_already else streams.asgi
+    with running(app, server=server) as base:
         assert Client(base).get("/readyz").status == 200
     assert not [record for record in caplog.records if record.name == "resumestream"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -42,7 +43,7 @@ class ScriptedProvider:
 
     def __exit__(self, *exc: object) -> None:
         """Raises what broke the provider, if anything did."""
-        if not self._ended.done():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended by itself
             self._loop.call_soon_threadsafe(self._task.cancel)
         self._ended.result(_STOP_S)
 
