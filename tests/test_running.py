@@ -129,8 +129,8 @@ def test_an_open_request_has_its_grace_and_then_ends(server: ServerName) -> None
             reader.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
             assert reader.recv(1)
             began = time.monotonic()
-        # From Python 3.12.1 on asyncio's servers wait for open connections, and hypercorn has no time limit for that: it
-        # is cancelled, and the app hears of no shutdown.
+        # From Python 3.12.1 on asyncio's servers wait for open connections, and hypercorn sets no limit to that: it is
+        # cancelled, and the app hears of no shutdown.
         waits = server == "hypercorn-asyncio" and sys.version_info >= (3, 12)
         assert 0.2 <= time.monotonic() - began < (15 if waits else 3)
     assert app.seen == ["startup", "waiting", "request over", *([] if waits else ["shutdown"])]
