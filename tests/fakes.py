@@ -1,19 +1,24 @@
-"""A source whose every byte the test sends itself, and the streams it makes."""
+"""A source whose every byte the test sends itself, the streams it makes, and a Hub that runs them."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 
-from resumestream.hub import Outgoing, mint
-from resumestream.model import Head, NewStream
+from resumestream.hub import Hub, Outgoing, mint
+from resumestream.model import Head, NewStream, StreamInfo
+from resumestream.policy import Policy
+from resumestream.stores import MemoryStore
 
 SSE = Head(200, (("content-type", "text/event-stream"),))
 
 EVENTS = [b'data: {"choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n' % number for number in range(5)]
 DONE = b"data: [DONE]\n\n"
+ERROR = b'data: {"error":{"message":"no"}}\n\n'
 
 
 class FakeSource:
@@ -86,3 +91,55 @@ def new_stream(now: Callable[[], float], **changes: object) -> NewStream:
 
 def outgoing(source: FakeSource) -> Outgoing:
     return Outgoing(source, "the provider")
+
+
+@asynccontextmanager
+async def running(store: MemoryStore | None = None, **policy: object) -> AsyncIterator[Hub]:
+    """A Hub under a deadline."""
+    with anyio.fail_after(10):
+        async with Hub(store or MemoryStore(), Policy(**{"drain_s": 0, "settle_s": 0.05, **policy})) as hub:  # type: ignore[arg-type]
+            yield hub
+
+
+async def started(hub: Hub, source: FakeSource, **changes: object) -> NewStream:
+    new = new_stream(hub.store.now, **changes)
+    claim = await hub.claim(new, outgoing(source), found=True)
+    assert claim.started
+    return new
+
+
+async def sealed(hub: Hub, new: NewStream) -> StreamInfo:
+    """The record once it is sealed."""
+    tail = hub.tail(new.id, 0)
+    while (page := await tail.receive()).info is None:
+        pass
+    return page.info
+
+
+async def read(hub: Hub, new: NewStream, at: int = 0) -> bytes:
+    tail, data = hub.tail(new.id, at), b""
+    while True:
+        try:
+            data += (await tail.receive()).data
+        except anyio.EndOfStream:
+            return data
+
+
+def broken(store: MemoryStore, *methods: str, error: Exception) -> dict[str, bool]:
+    """Make these methods fail while `on["on"]` is true."""
+    on = {"on": True}
+
+    def breaking(method: str) -> None:
+        real = getattr(store, method)
+
+        async def call(*args: object, **kwargs: object) -> object:
+            if on["on"]:
+                await anyio.lowlevel.checkpoint()
+                raise error
+            return await real(*args, **kwargs)
+
+        setattr(store, method, call)
+
+    for method in methods:
+        breaking(method)
+    return on
