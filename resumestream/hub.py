@@ -120,12 +120,11 @@ class Hub:
                     for stream in await self.store.cancel_requests():
                         self._stop(stream, Ending.of("requested"))
                 if self._given_up:
+                    self._given_up = False  # before the look: another may be given up meanwhile
                     await self._recover("given_up")
-                    self._given_up = False
-            except StoreError as error:
-                logger.warning("the store does not answer; trying again: %s", error.message)
-            except Exception:
-                logger.exception("the watch failed; trying again")
+            except Exception as error:
+                self._given_up = True
+                logger.warning("the store does not answer; trying again", exc_info=not isinstance(error, StoreError))
 
     # --- starting ------------------------------------------------------------------------------------------------
 

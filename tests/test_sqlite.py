@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -352,3 +355,47 @@ def test_the_store_clock_ignores_the_wall_clock() -> None:
     assert clock() == 1000.0
     wall[0], elapsed[0] = 0.0, 7.5
     assert clock() == 1002.5
+
+
+READ_ONLY = """
+import os, sys, anyio, anyio._backends._asyncio
+from resumestream import Policy
+from resumestream.errors import StoreUnusable
+from resumestream.stores import open_store
+
+if os.geteuid() == 0:  # root may write what is read-only; everything is imported, so another user can go on
+    os.setgid(65534)
+    os.setuid(65534)
+
+async def main():
+    try:
+        async with open_store(sys.argv[1], policy=Policy(), serving=True):
+            print("opened")
+    except StoreUnusable as error:
+        print(error.message)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize(("file_mode", "folder_mode"), [(0o444, 0o755), (0o666, 0o555)])
+def test_a_read_only_store_is_refused_in_a_sentence(file_mode: int, folder_mode: int) -> None:
+    """The file or its folder: SQLite writes to both."""
+    folder = Path(tempfile.mkdtemp())  # the test's own folders are closed to other users
+    path = folder / "streams.db"
+    try:
+        anyio.run(opened_once, path)
+        path.chmod(file_mode)
+        folder.chmod(folder_mode)
+        command = [sys.executable, "-c", READ_ONLY, str(path)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment, check=True)
+        assert done.stdout == f"{path} or its directory is read-only for this user; SQLite writes to both\n"
+    finally:
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+async def opened_once(path: Path) -> None:
+    async with SQLiteStore(path, policy=Policy(), serving=True):
+        pass
