@@ -230,7 +230,8 @@ class Hub:
 
     async def stat(self, stream: StreamId) -> StreamInfo:
         """The record as of now: retention is enforced here, on access. Raises StreamNotFound."""
-        if (live := self._live.get(stream)) and not live.abandoned:
+        live = self._live.get(stream)
+        if live and not live.abandoned and not live.info.sealed:  # a source may still be closing after its seal
             return live.info
         info, now = await self.store.stat(stream), self.store.now()
         if not info.gone and now >= info.expires_at:

@@ -11,7 +11,7 @@ from resumestream.errors import (
     LeaseLost,
     StoreFull,
 )
-from resumestream.model import Attempt, NewStream, Outcome
+from resumestream.model import Attempt, Gone, NewStream, Outcome
 from resumestream.stores import MemoryStore
 
 from .fakes import DONE, ERROR, EVENTS, SSE, FakeSource, broken, new_stream, read, running, sealed, started
@@ -135,3 +135,24 @@ async def test_a_cancelled_hub_leaves_a_complete_answer_complete() -> None:
                 scope.cancel()
                 await anyio.sleep_forever()
         assert (await store.stat(new.id)).completed
+
+
+async def test_retention_does_not_wait_for_a_source_to_close() -> None:
+    """Once sealed, the store's word counts, though the drain is not over."""
+    now = 1000.0
+    async with running(MemoryStore(clock=lambda: now)) as hub:
+        source, may_close = FakeSource(), anyio.Event()
+
+        async def slow() -> None:
+            with anyio.CancelScope(shield=True):
+                await may_close.wait()
+
+        source.aclose = slow  # type: ignore[method-assign]
+        new = await started(hub, source)
+        source.send(DONE)
+        source.end()
+        await sealed(hub, new)
+        now += 61
+        info = await hub.stat(new.id)
+        may_close.set()
+        assert info.gone is Gone.EXPIRED
