@@ -67,7 +67,7 @@ async def test_grace_begins_anew_with_every_leave() -> None:
         began = anyio.current_time()
         with hub.reading(new.id):
             pass
-        await anyio.sleep(0.25)
+        await anyio.sleep(0.25)  # well within the grace: that it passes is what is tested
         with hub.reading(new.id):
             pass
         await sealed(hub, new)

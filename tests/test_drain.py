@@ -100,7 +100,7 @@ async def test_a_slow_store_is_no_silent_provider() -> None:
         source, append = FakeSource(), store.append
 
         async def slow(*args: Any) -> int:
-            await anyio.sleep(0.3)
+            await anyio.sleep(0.3)  # three times `stall_s`: the slowness is what is tested
             return await append(*args)
 
         store.append = slow  # type: ignore[method-assign]

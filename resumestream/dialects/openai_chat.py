@@ -7,7 +7,7 @@ from typing import Any
 
 from ..framing import data_of, has_data
 from ..ports import Mark, Scanner
-from .payload import LATER_INDEX, describe, frame, parse, parts
+from .payload import LATER_INDEX, OPENAI_KEEPALIVE, describe, openai_error, parse, parts
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*(?!null|\s)')
 
@@ -16,15 +16,14 @@ class OpenAIChat:
     """Ends with `[DONE]`, or with a framed end after a `finish_reason` on every choice."""
 
     name = "openai-chat"
-    keepalive: bytes | None = b":\n"
-    """No blank line: the openai SDK takes one for an event once it has seen an id."""
+    keepalive: bytes | None = OPENAI_KEEPALIVE
 
     def scanner(self) -> Scanner:
         return _Scanner()
 
     def error_frame(self, code: str, message: str) -> bytes | None:
         """The SDK raises APIError."""
-        return frame({"error": {"message": message, "type": "server_error", "code": code}})
+        return openai_error(code, message)
 
 
 class _Scanner:

@@ -6,7 +6,7 @@ import re
 
 from ..framing import data_of, event_name, has_data
 from ..ports import Mark, Scanner
-from .payload import describe, frame, parse
+from .payload import OPENAI_KEEPALIVE, describe, openai_error, parse
 
 _FINAL = re.compile(rb"response\.(?:completed|incomplete|failed|cancelled)")
 
@@ -15,15 +15,14 @@ class OpenAIResponses:
     """Ends with `response.completed` or `response.incomplete`; nothing else is an end."""
 
     name = "openai-responses"
-    keepalive: bytes | None = b":\n"
-    """No blank line: the openai SDK takes one for an event once it has seen an id."""
+    keepalive: bytes | None = OPENAI_KEEPALIVE
 
     def scanner(self) -> Scanner:
         return _Scanner()
 
     def error_frame(self, code: str, message: str) -> bytes | None:
         """The SDK raises APIError; an event of type `error` it would only hand on."""
-        return frame({"error": {"message": message, "type": "server_error", "code": code}})
+        return openai_error(code, message)
 
 
 class _Scanner:

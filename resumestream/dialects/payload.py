@@ -10,6 +10,9 @@ from typing import Any
 LATER_INDEX = re.compile(rb'"index"\s*:\s*[1-9]')
 """Something beside the first choice or candidate, which every answer has."""
 
+OPENAI_KEEPALIVE = b":\n"
+"""No blank line: the openai SDK takes one for an event once it has seen an id."""
+
 _MOST = 200
 
 
@@ -48,3 +51,8 @@ def frame(body: dict[str, Any], *, event: str = "", end: str = "\n") -> bytes:
     """One event with `body` as JSON. ASCII with every control character escaped, so no text can break out of it."""
     named = f"event: {event}{end}" if event else ""
     return f"{named}data: {json.dumps(body, separators=(',', ':'))}{end}{end}".encode("ascii")
+
+
+def openai_error(code: str, message: str) -> bytes:
+    """The event that the openai SDK raises as APIError, whatever the endpoint."""
+    return frame({"error": {"message": message, "type": "server_error", "code": code}})

@@ -112,7 +112,7 @@ def ours(upstream: str, store: str) -> ASGIApp:
     from resumestream import ResumeStream
 
     async def host(scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError(scope["type"])
+        raise NotImplementedError(scope["type"])  # how an ASGI app says that it has no lifespan
 
     return ResumeStream(store, upstreams={"openai": upstream}).wrap(host, "/")
 
