@@ -82,7 +82,7 @@ class ScriptedProvider:
         """Copies of the records, oldest call first."""
         return self._ask(self._control.calls)
 
-    def wait_for(self, met: Callable[[Calls], bool], *, timeout_s: float = 5.0) -> Calls:
+    def wait_for(self, met: Callable[[Calls], bool], *, timeout_s: float = 20.0) -> Calls:
         """The ledger as soon as `met` holds. Raises TimeoutError, with the ledger in its message."""
         return asyncio.run_coroutine_threadsafe(self._control.wait_for(met, timeout_s), self._loop).result()
 
