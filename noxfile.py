@@ -76,6 +76,13 @@ def tests_all(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """What the store suite says of each seeded fault: that it catches them all is part of `tests`, too."""
+    install(session, ".[trio]", groups=("test",))
+    session.run("pytest", "-s", "tests/faults", *session.posargs, env=EVERYTHING)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """A short benchmark: ratios to a plain relay in the same run."""
     install(session, ".[trio]", groups=("test", "bench"))

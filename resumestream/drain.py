@@ -24,7 +24,7 @@ from .errors import (
 )
 from .lifecycle import move
 from .live import Live
-from .model import Attempt, Lease
+from .model import Attempt, Head, Lease
 from .policy import Policy
 from .ports import Answer, LogStore, Source
 from .reading import Portion, Reading
@@ -46,7 +46,11 @@ class Drain:
     def __init__(self, store: LogStore, live: Live, source: Source, policy: Policy, *, where: str) -> None:
         self._store, self._live, self._source, self._policy, self._where = store, live, source, policy, where
         self._scope = anyio.CancelScope()
+        self.begun = False
+        """Its stream is in the store."""
         self._dispatched = False
+        self._unanswered: Attempt | None = None
+        """The call that has not been answered yet."""
         self._reading: Reading | None = None
         # Why it ends: the first of these that is set.
         self._failed: Ending | None = None
@@ -62,8 +66,15 @@ class Drain:
             self._stopped = ending
             self._scope.cancel()
 
+    def fence(self) -> None:
+        """Somebody else has the stream: let go of the provider and write nothing more. Does nothing after the end."""
+        if not self._live.info.sealed and not self._live.abandoned:
+            self._let_go()
+            self._scope.cancel()
+
     async def run(self, lease: Lease) -> None:
         """Drain to the end and seal. Never raises but on cancellation from outside, and seals before that."""
+        self.begun = True
         try:
             with self._scope:
                 if self._stopped is None:
@@ -78,11 +89,12 @@ class Drain:
     async def _pour(self, lease: Lease) -> None:
         self._dispatched = True
         self._started = anyio.current_time()
-        attempt = Attempt(upstream=self._source.upstream, started_at=self._store.now())
+        attempt = self._unanswered = Attempt(upstream=self._source.upstream, started_at=self._store.now())
         first_byte_s = self._policy.first_byte_s
         self._deadline(first_byte_s, Ending.of("silent", where=self._where, limit=first_byte_s))
         try:
             answer = await self._source.open()
+            del self._source  # and with it the request: the answer may take an hour
         except UpstreamUnreachable as error:
             self._body_end = replace(Ending.of("unreachable"), message=error.message, released=True), False
             return
@@ -93,14 +105,18 @@ class Drain:
             head = answer.head
             request_id = head.get("x-request-id") or head.get("request-id")
             attempt = replace(attempt, status=head.status, request_id=request_id)
-            await self._store.begin(lease, attempt, head)
-            self._live.answered(attempt, head)
+            await self._begin(lease, attempt, head)
             await (self._pour_answer(lease, answer) if head.ok else self._pour_refusal(lease, answer))
         except Exception as error:
             self._fail(error)
         finally:
             await self._seal(lease)  # before the close: a generator may take its time to clean up
             await answer.aclose()
+
+    async def _begin(self, lease: Lease, attempt: Attempt, head: Head | None) -> None:
+        await self._store.begin(lease, attempt, head)
+        self._unanswered = None
+        self._live.answered(attempt, head)
 
     async def _pour_refusal(self, lease: Lease, answer: Answer) -> None:
         """A definite non-2xx is the answer, verbatim; it was not billed, so it releases the key."""
@@ -126,21 +142,23 @@ class Drain:
         scanner = spoken(self._live.info.new.dialect, answer.head).scanner()
         reading = Reading(scanner, sse=answer.head.is_sse, policy=self._policy, where=self._where)
         self._reading = reading
-        while True:
+        while self._body_end is None:
             self._deadline_for_bytes(reading)
-            try:
-                data = await answer.receive()
-            except anyio.EndOfStream:
-                self._body_end = None, answer.framed
-                return
-            except (UpstreamLost, SourceFailed) as error:
-                self._body_end = self._cut(error), False
-                return
-            portion = reading.feed(data)
-            await self._log(lease, portion)
-            if portion.capped:
-                self._body_end = portion.capped, False
-                return
+            await self._pour_piece(lease, answer, reading)
+
+    async def _pour_piece(self, lease: Lease, answer: Answer, reading: Reading) -> None:
+        """A frame of its own: while the drain waits for a piece, nothing holds the one before."""
+        try:
+            portion = reading.feed(await answer.receive())
+        except anyio.EndOfStream:
+            self._body_end = None, answer.framed
+            return
+        except (UpstreamLost, SourceFailed) as error:
+            self._body_end = self._cut(error), False
+            return
+        await self._log(lease, portion)
+        if portion.capped:
+            self._body_end = portion.capped, False
 
     async def _log(self, lease: Lease, portion: Portion) -> None:
         """Append, then show. Neither a stop nor a deadline may come between, or a seal could follow on lost bytes.
@@ -198,15 +216,18 @@ class Drain:
         """Something on our side failed, not the provider's."""
         stream = self._live.info.id
         if isinstance(error, LeaseLost | StreamSealed | StreamNotFound):
-            logger.warning("stream %s has another owner now; its drain stops", stream)
-            self.fenced = True
-            self._live.abandon()
+            self._let_go()
         elif isinstance(error, StoreError):
             logger.error("stream %s: the store failed: %s", stream, error.message)
             self._failed = Ending.of("store_full" if isinstance(error, StoreFull) else "store_failed")
         else:
             logger.error("stream %s: the drain failed", stream, exc_info=error)
             self._failed = Ending.of("drain_failed")
+
+    def _let_go(self) -> None:
+        logger.warning("stream %s has another owner now; its drain stops", self._live.info.id)
+        self.fenced = True
+        self._live.abandon()
 
     async def _seal(self, lease: Lease) -> None:
         """Decide the ending and make it durable, once. Where the store cannot, the stream is given up, unsealed."""
@@ -226,7 +247,7 @@ class Drain:
                         break
         if not live.info.sealed and not live.abandoned:
             logger.error("stream %s is given up without a seal; recovery seals it", lease.stream)
-            live.abandon()
+            live.abandon(StoreError("the stream's log could not be written any more", stream=lease.stream))
 
     async def _finish(self, lease: Lease) -> Ending:
         """The ending that all of it comes to, its last bytes logged. May be called again after StoreBusy."""
@@ -236,6 +257,8 @@ class Drain:
                 self._last = self._reading.finish(cut, framed=framed)
             else:
                 self._last = Portion(b"", 0), cut or Ending.of("shutdown")
+        if self._unanswered:
+            await self._begin(lease, self._unanswered, None)
         portion, ending = self._last
         if portion.data:
             await self._append(lease, portion)

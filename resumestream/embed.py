@@ -235,7 +235,7 @@ class ResumeStream:
         Counts as a reader. Raises StreamNotFound, StreamGone, OffsetMalformed, OffsetBeyondTail.
         """
         site = self._running
-        with site.hub.reading(StreamId(stream)):
+        with site.hub.reads.reading(StreamId(stream)):
             yield await site.tail(StreamId(stream), parse_offset(str(offset)))
 
     async def info(self, stream: str) -> StreamInfo:

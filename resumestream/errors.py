@@ -154,6 +154,12 @@ class TooManyOrphans(ResumeStreamError):
     code, status, retry = "too-many-orphans", 429, True
 
 
+class TooManyOfPrincipal(ResumeStreamError):
+    """The principal has as many live streams as its own limit allows; nothing was sent to the provider."""
+
+    code, status, retry = "too-many-of-principal", 429, True
+
+
 class UpgradeUnsupported(ResumeStreamError):
     """WebSockets and other upgrades are not relayed."""
 
@@ -250,9 +256,13 @@ class StoreBusy(StoreError):
 
 
 class StoreFull(StoreError):
-    """No space is left to write to. What was acknowledged is kept."""
+    """No space is left to write to, or only live streams are left of all that the store may keep. What was
+    acknowledged is kept."""
 
     code, status, retry = "store-full", 507, True
+
+    def __init__(self, message: str, *, stream: str | None = None, retry_after_s: float | None = 5) -> None:
+        super().__init__(message, stream=stream, retry_after_s=retry_after_s)
 
 
 class BindingMoved(StoreError):

@@ -1,4 +1,4 @@
-"""Owns the running drains: claims, leases, start-up recovery, stops, and an orderly end."""
+"""Owns the running drains of a process: claims, readers, stops, and an orderly end."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import logging
 import math
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import anyio
 import anyio.abc
 
+from .admission import Admission
 from .claims import Attach, Start
 from .drain import Drain
 from .endings import Ending
@@ -24,21 +26,19 @@ from .errors import (
     ResumeStreamError,
     StoreError,
     StreamNotFound,
-    TooManyOrphans,
-    TooManyStreams,
 )
-from .live import Live
+from .eviction import Eviction
+from .live import Live, Windows
 from .model import Binding, Gone, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import LogStore, Source
-from .recovery import recover
+from .reads import Reads
+from .recovery import delete
 from .refusals import about
-from .tail import Tail
+from .sweep import Sweep
+from .watch import Watch
 
 logger = logging.getLogger("resumestream")
-
-WATCH_S = 0.5
-"""How often stored intents to cancel are looked for: another process may have written one."""
 
 CLOSE_S = 2
 """How long the last seals may take when the Hub ends."""
@@ -64,6 +64,8 @@ class Outgoing:
     source: Source
     where: str
     """How messages name the upstream."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """The principal's own: see Principal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +81,46 @@ class Hub:
 
     def __init__(self, store: LogStore, policy: Policy) -> None:
         self.store, self.policy = store, policy
-        self.worker = secrets.token_urlsafe(9)
-        """This incarnation's random id."""
         self.draining = False
         self._live: dict[StreamId, Live] = {}
         self._drains: dict[StreamId, Drain] = {}
-        self._reads: Counter[StreamId] = Counter()
+        self._windows = Windows(policy.window_bytes)
+        self.reads = Reads(
+            store,
+            self._live,
+            self._windows,
+            spawn=self._spawn,
+            left=self._left,
+            closing=lambda: self.draining,
+        )
         self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
-        self._given_up = False
-        """A drain ended without a seal: nobody owns its stream now."""
+        self._deleting: Counter[StreamId] = Counter()
+        eviction = Eviction(store, evicted=self.reads.dropped)
+        self._admission = Admission(store, policy, eviction)
+        self._sweep = Sweep(store, policy, eviction, reading=self.reads.open)
+        self._watch = Watch(store, policy, self._drains, self._runs)
         self._idle = anyio.Event()
 
+    def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks.start_soon(task)
+
+    def _runs(self, stream: StreamId) -> bool:
+        """Whether a stream of this process has somebody here who will end it."""
+        return stream in self._live or stream in self._deleting
+
+    @property
+    def worker(self) -> str:
+        """This incarnation's random id."""
+        return self.store.peers.me
+
     async def __aenter__(self) -> Self:
-        """Open the store, seal what a dead process left, start watching. Raises what the store raises."""
+        """Open the store, seal what dead processes left, start watching. Raises what the store raises."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.store)
-            await self._recover("process_died")
+            await self._watch.recover()
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            self._tasks.start_soon(self._watch)
+            for duty in (self._watch.beat, self._watch.run, self._sweep.run, partial(self.store.peers.run, self)):
+                self._tasks.start_soon(duty)
             self._stack = stack.pop_all()
         return self
 
@@ -109,23 +133,6 @@ class Hub:
             self._tasks.cancel_scope.cancel()
             await self._stack.__aexit__(None, None, None)
 
-    async def _recover(self, because: str) -> None:
-        await recover(self.store, self.worker, self.policy, running=self._live, because=because)
-
-    async def _watch(self) -> None:
-        while True:
-            await anyio.sleep(WATCH_S)
-            try:
-                if self._drains:
-                    for stream in await self.store.cancel_requests():
-                        self._stop(stream, Ending.of("requested"))
-                if self._given_up:
-                    self._given_up = False  # before the look: another may be given up meanwhile
-                    await self._recover("given_up")
-            except Exception as error:
-                self._given_up = True
-                logger.warning("the store does not answer; trying again", exc_info=not isinstance(error, StoreError))
-
     # --- starting ------------------------------------------------------------------------------------------------
 
     async def claim(
@@ -135,8 +142,8 @@ class Hub:
 
         `found`: the caller will learn the id in any case, so `on_disconnect` holds even if it leaves before the head.
 
-        Raises what `decide` raises, and before anything is started Draining, TooManyStreams, TooManyOrphans,
-        StoreError. Cancelled: the stream may have been started; its key finds it.
+        Raises what `decide` raises, and before anything is started Draining, StoreError and what Admission refuses
+        with. Cancelled: the stream may have been started; its key finds it.
         """
         if new.key is None:
             return await self._claim(new, outgoing, decide, found)
@@ -171,8 +178,29 @@ class Hub:
         return None, None
 
     async def _start(self, new: NewStream, outgoing: Outgoing, found: bool) -> None:
-        self._admit()
-        live = self._live[new.id] = Live(new, found=found, window_bytes=self.policy.window_bytes)
+        with self._admission.claiming(new):
+            self._refuse_while_draining()
+            drains = self._drains.values()
+            await self._admission.admit(
+                new,
+                outgoing.limits,
+                live=sum(drain.begun for drain in drains),
+                orphans=sum(live.audience.orphaned for live in self._live.values()),
+            )
+            self._refuse_while_draining()
+            await self._created(new, outgoing, found)
+
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise Draining("the server is shutting down and takes no new streams", retry_after_s=5)
+
+    async def _created(self, new: NewStream, outgoing: Outgoing, found: bool) -> None:
+        live = self._live[new.id] = Live(
+            StreamInfo(new),
+            self._windows,
+            found=found,
+            told=lambda: self.store.peers.changed(new.id),
+        )
         drain = Drain(self.store, live, outgoing.source, self.policy, where=outgoing.where)
         self._drains[new.id] = drain
         claimed = _Claimed()
@@ -183,15 +211,6 @@ class Hub:
             if not live.audience.readers:
                 self._left(live)
             raise
-
-    def _admit(self) -> None:
-        if self.draining:
-            raise Draining("the server is shutting down and takes no new streams", retry_after_s=5)
-        if len(self._live) >= self.policy.max_live_streams:
-            raise TooManyStreams(f"{len(self._live)} streams are live, the most this server takes", retry_after_s=5)
-        orphans = sum(live.audience.orphaned for live in self._live.values())
-        if orphans >= self.policy.max_orphan_drains:
-            raise TooManyOrphans(f"{orphans} live streams have no reader, the most this server takes", retry_after_s=5)
 
     async def _run(self, new: NewStream, drain: Drain, claimed: _Claimed) -> None:
         """Claim and drain in one task of ours: a caller that leaves in between cannot strand the stream."""
@@ -214,8 +233,9 @@ class Hub:
         finally:
             claimed.decide(Draining("the server is shutting down and takes no new streams"))
             if not live.info.sealed:
-                live.abandon()
-                self._given_up |= dispatched and not drain.fenced
+                live.abandon(None if drain.fenced else _given_up(new.id))
+                if dispatched and not drain.fenced:
+                    self._watch.gave_up()
             del self._live[new.id], self._drains[new.id]
             live.ring()
             if not self._live:
@@ -235,7 +255,8 @@ class Hub:
             return live.info
         info, now = await self.store.stat(stream), self.store.now()
         if not info.gone and now >= info.expires_at:
-            if self._reads[stream]:  # an expiry never cuts a read that was open before it
+            # An expiry never cuts a read that was open before it, and nobody knows of those in other processes
+            if self.reads.open(stream) or not self.store.peers.alone():
                 return info.as_of(now)
             info = await self.store.purge(stream, Gone.EXPIRED)
         if now >= info.forgets_at:
@@ -243,48 +264,21 @@ class Hub:
             raise StreamNotFound(f"there is no stream {stream}", stream=stream)
         return info
 
-    def tail(self, stream: StreamId, at: int, *, until: int | None = None, known: StreamInfo | None = None) -> Tail:
-        """Pages from `at` on, live to the end or to `until`. Check the bounds against `stat` first; `known` is what
-        it said, and spares a sealed stream's tail asking again."""
-        live = self._live.get(stream)
-        return Tail(self.store, stream, at, until=until, known=known, live=live, closing=lambda: self.draining)
-
     async def answered(self, stream: StreamId) -> StreamInfo:
         """The record once the upstream's head is known or the stream has ended. Raises Draining, StreamNotFound."""
         while True:
-            live = self._live.get(stream)
-            changed = live.arm() if live else None
             info = await self.stat(stream)
-            if info.sealed or (live and not live.abandoned and info.head):
+            live = self._live.get(stream)
+            given_up = live.failed is not None if live else info.new.worker == self.worker
+            if info.sealed or (info.head and not given_up and not (live and live.abandoned)):
                 return info
-            if self.draining or changed is None or (live and live.abandoned):
+            if self.draining or given_up:
                 raise Draining("this stream has no owner for the moment; ask again", stream=stream, retry_after_s=1)
-            await changed.wait()
-
-    @contextmanager
-    def holding(self, stream: StreamId) -> Iterator[None]:
-        """Keep the payload from expiring meanwhile."""
-        self._reads[stream] += 1
-        try:
-            yield
-        finally:
-            self._reads[stream] -= 1
-            if not self._reads[stream]:
-                del self._reads[stream]
-
-    @contextmanager
-    def reading(self, stream: StreamId) -> Iterator[None]:
-        """Count as an open live read meanwhile: what `on_disconnect` goes by. Keeps the payload, too."""
-        with self.holding(stream):
-            if (live := self._live.get(stream)) is None:
-                yield
-                return
-            try:
-                with live.audience.reading():
-                    yield
-            finally:
-                if not live.audience.readers:
-                    self._left(live)
+            live = live or self.reads.follow(info)
+            if live.failed:
+                raise live.failed
+            if live.abandoned or not (live.info.sealed or live.info.head):
+                await live.arm().wait()
 
     def _left(self, live: Live) -> None:
         """The last reader left. Who cannot find the stream again will not: then nobody pays on for it."""
@@ -320,7 +314,10 @@ class Hub:
     async def cancel(self, stream: StreamId) -> None:
         """Ask to stop: durable on return; the partial is kept. Does nothing to a sealed stream."""
         await self.store.request_cancel(stream)
-        self._stop(stream, Ending.of("requested"))
+        if stream in self._drains:
+            self._stop(stream, Ending.of("requested"))
+        else:
+            self.store.peers.tell((await self.store.stat(stream)).new.worker)
 
     async def delete(self, stream: StreamId, *, forget: bool = False) -> None:
         """Stop it if live, drop its payload, cut its readers; with `forget` drop its tombstone and key too."""
@@ -328,13 +325,35 @@ class Hub:
         self._stop(stream, Ending.of("deleted"))
         while live and not live.info.sealed and not live.abandoned:
             await live.arm().wait()
-        if (live is None or live.abandoned) and not (await self.store.stat(stream)).sealed:
-            await self._recover("given_up")
-        purged = await self.store.purge(stream, Gone.DELETED)
+        self._deleting[stream] += 1
+        try:
+            purged = await delete(self.store, stream)
+        finally:
+            self._deleting[stream] -= 1
+            if not self._deleting[stream]:
+                del self._deleting[stream]
+        self.reads.dropped(purged)
         if live:
             live.sealed(purged)
         if forget:
             await self.store.forget(stream)
+
+    # --- what other processes say (ports.Duties) -----------------------------------------------------------------
+
+    def followed(self, stream: StreamId, by: str) -> None:
+        if live := self._live.get(stream):
+            live.audience.followed(by)
+
+    def left(self, stream: StreamId, by: str) -> None:
+        if live := self._live.get(stream):
+            live.audience.left(by)
+            if not live.audience.readers:
+                self._left(live)
+
+    def look(self) -> None:
+        self._watch.look()
+
+    # --- the end -------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Stop admitting, cut readers, let drains finish for `drain_s`, seal the rest. Idempotent; waits for the end.
@@ -355,6 +374,10 @@ class Hub:
             if self._idle.is_set():
                 self._idle = anyio.Event()
             await self._idle.wait()
+
+
+def _given_up(stream: StreamId) -> StoreError:
+    return StoreError("the stream's log could not be written any more", stream=stream)
 
 
 class _Claimed:

@@ -1,33 +1,60 @@
-"""What the process that drains a stream knows of it: the newest record, the newest bytes, and who waits for more."""
+"""What a process knows of a stream being drained: the newest record, the newest bytes, and who waits for more."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
 
 from .audience import Audience
-from .model import Attempt, Head, NewStream, StreamInfo
+from .errors import ResumeStreamError
+from .model import Attempt, Head, StreamInfo
+
+NEAR_BYTES = 256 * 1024
+"""Who is farther behind reads the store, in blocks of this size."""
+CHUNK_BYTES = 150
+"""What a chunk takes in memory beside its payload (measured, CPython 3.11)."""
 
 
-class Window:
-    """The last `limit` bytes of a log, and never less than its last append."""
+class Windows:
+    """The newest payload of all live streams, in `limit` bytes of memory together: what came first goes first,
+    whosever it is."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._chunks: deque[tuple[int, bytes]] = deque()
         self._held = 0
+        self._order: deque[Window] = deque()
+
+    def pushed(self, window: Window, data: bytes) -> None:
+        self._order.append(window)
+        self._held += CHUNK_BYTES + len(data)
+        while self._held > self._limit:
+            self._held -= CHUNK_BYTES + self._order.popleft().drop()
+
+
+class Window:
+    """The last bytes of one log, as far as they are kept in memory."""
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self._chunks: deque[tuple[int, bytes]] = deque()
 
     def push(self, at: int, data: bytes) -> None:
         self._chunks.append((at, data))
-        self._held += len(data)
-        while self._held > self._limit and len(self._chunks) > 1:
-            self._held -= len(self._chunks.popleft()[1])
+        self._windows.pushed(self, data)
+
+    def drop(self) -> int:
+        """Forget the oldest chunk; its size."""
+        return len(self._chunks.popleft()[1])
 
     def read(self, at: int, max_bytes: int) -> bytes:
-        """Bytes from `at`; none where the window does not hold that offset."""
+        """Bytes from `at`; none where the window does not hold that offset, or too much after it."""
         if not self._chunks or at < self._chunks[0][0]:
+            return b""
+        start, data = self._chunks[-1]
+        if start + len(data) - at > NEAR_BYTES:
             return b""
         parts: list[bytes] = []
         for start, data in reversed(self._chunks):
@@ -40,25 +67,37 @@ class Window:
 
 
 class Live:
-    """A stream being drained here. What it shows is durable already: the drain advances it after the store said so."""
+    """A stream that is being drained, here or elsewhere. What it shows is durable already: it is advanced after the
+    store said so. `told` hears of every change."""
 
-    def __init__(self, new: NewStream, *, found: bool, window_bytes: int) -> None:
-        self.info = StreamInfo(new)
-        self.window = Window(window_bytes)
+    def __init__(
+        self, info: StreamInfo, windows: Windows, *, found: bool, told: Callable[[], None] = lambda: None
+    ) -> None:
+        self.info = info
+        self._windows = windows
+        self.window = Window(windows)
         self.audience = Audience(found=found)
         self.abandoned = False
-        """The drain gave up without a seal: nothing more comes from here."""
-        self._changed = anyio.Event()
+        """Nothing more comes from here, though the stream has not ended: another process may have it now."""
+        self.failed: ResumeStreamError | None = None
+        """Why, where nobody can read on."""
+        self._told = told
+        self._changed: anyio.Event | None = None
+        """Only while somebody waits, or may: most readers of most streams do not."""
 
     def arm(self) -> anyio.Event:
         """Set at the next change. Call it BEFORE the look whose result you then wait on."""
+        if self._changed is None:
+            self._changed = anyio.Event()
         return self._changed
 
     def ring(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed:
+            changed.set()
+        self._told()
 
-    def answered(self, attempt: Attempt, head: Head) -> None:
+    def answered(self, attempt: Attempt, head: Head | None) -> None:
         self.info = replace(self.info, head=head, attempts=(*self.info.attempts, attempt))
         self.ring()
 
@@ -68,11 +107,20 @@ class Live:
         self.info = replace(info, tail=info.tail + len(data), events=info.events + events)
         self.ring()
 
+    def followed(self, info: StreamInfo, news: bytes) -> None:
+        """The record as another process has it, and the bytes between the two tails, where they are at hand."""
+        if news:
+            self.window.push(self.info.tail, news)
+        elif info.tail > self.info.tail:
+            self.window = Window(self._windows)
+        self.info = info
+        self.ring()
+
     def sealed(self, info: StreamInfo) -> None:
         """Sealed, or dropped after that."""
         self.info = info
         self.ring()
 
-    def abandon(self) -> None:
-        self.abandoned = True
+    def abandon(self, failed: ResumeStreamError | None = None) -> None:
+        self.abandoned, self.failed = True, failed
         self.ring()

@@ -99,6 +99,32 @@ class Attempt:
     started_at: float
     status: int | None = None
     request_id: str | None = None
+    ended_at: float | None = None
+    bytes: int = 0
+    """Payload that came of it; as `outcome` and `ended_at`, known once it has ended."""
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One provider call in the ledger, which outlives the stream's payload and its tombstone."""
+
+    stream: StreamId
+    number: int
+    """Counts the stream's calls from 1."""
+    principal: str
+    labels: tuple[str, ...]
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a store keeps, of one principal or of all."""
+
+    live: int
+    """Streams without a seal."""
+    payload_bytes: int
+    """Of live and of sealed streams, uncompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +206,11 @@ class StreamInfo:
         return replace(self, seal=self.seal and replace(self.seal, message=""), gone=why, gone_at=gone_at)
 
     @property
+    def due_at(self) -> float:
+        """When retention next does something to it: drops the payload, then the tombstone. Infinity while live."""
+        return self.forgets_at if self.gone else self.expires_at
+
+    @property
     def forgets_at(self) -> float:
         """When the tombstone (and the key with it) may go; infinity while the payload is there."""
         return self.gone_at + self.new.tombstone_s if self.gone_at is not None else math.inf
@@ -237,6 +268,10 @@ class Page:
         return self.at + len(self.data)
 
 
+LIMITS = ("max_live_streams", "max_total_bytes")
+"""What of a server's Policy can also be set for one principal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who a stream belongs to. `admin` sees and stops everybody's."""
@@ -244,11 +279,18 @@ class Principal:
     id: str
     labels: tuple[str, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
+    """This principal's own caps beside the server's: `max_live_streams` (429), `max_total_bytes` of kept payload (the
+    principal's oldest sealed payloads are evicted first, then 507)."""
     admin: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.id, str) and self.id):
             raise ConfigError(f"a Principal's id is {self.id!r}; it must be text, and not empty: all would share it")
+        for name, most in self.limits.items():
+            if name not in LIMITS:
+                raise ConfigError(f"Principal.limits has {name!r}; it knows {' and '.join(LIMITS)}")
+            if isinstance(most, bool) or not isinstance(most, int) or most <= 0:
+                raise ConfigError(f"Principal.limits[{name!r}] is {most!r}; it must be an int greater than 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,10 @@ class Policy:
     tombstone_s: float = 604_800
     """How long the record (id, outcome, final offset) outlives the payload; the caller cannot shorten it."""
     erase_s: float = 3_600
-    """How soon after DELETE the bytes have left the disk; they do at the store's next idle moment."""
+    """How soon after a payload was dropped its bytes have left the disk, at the latest; and how long, at the most, an
+    expiry waits for a read that was open before it."""
+    ledger_s: float = 7_776_000
+    """How long a provider call stays in the ledger, which outlives the payload and the record."""
 
     first_byte_s: float = 600
     """From the request to the first payload byte. 600: the read timeout of the official OpenAI and Anthropic SDKs."""
@@ -63,23 +66,24 @@ class Policy:
     max_request_bytes: int = 64 * _MIB
     """The largest body of a keyed request (413); a larger one without a key passes through unrecorded."""
     max_live_streams: int = 1_000
-    """How many streams may be live; one more is refused before any provider call (503)."""
+    """How many streams may be live in the store; one more is refused before any provider call (503)."""
     max_total_bytes: int = 10 * _GIB
-    """How much payload the store may keep. Enforced with the retention sweep, which is not built yet."""
+    """How much payload the store may keep, uncompressed: the oldest sealed payloads are evicted first, live ones never;
+    with nothing left to evict, new streams are refused (507)."""
     max_orphan_drains: int = 100
     """How many live streams may have lost their last reader; then new ones are refused (429)."""
 
     lease_s: float = 10
-    """How long a silent worker keeps its streams; for several processes on one store, which are not built yet."""
+    """How long a worker that shows no sign of life keeps its streams, where several processes serve one store."""
     drain_s: float = 5
     """How long live drains may go on after shutdown was asked."""
     busy_s: float = 5
     """How long a write waits for another process's write lock."""
     relocate_s: float = 3_600
-    """How long a finished stream's payload may stay among live ones; SQLite moves it at its next idle moment."""
+    """How long a finished stream's payload may stay among live ones, where it is not compressed yet."""
 
-    window_bytes: int = 256 * _KIB
-    """How much of a live stream's newest payload is also kept in memory, so that many tails cost one read."""
+    window_bytes: int = 16 * _MIB
+    """How much memory the newest payload of all live streams may take, so that many tails cost one read."""
 
     def __post_init__(self) -> None:
         if self.durability not in ("process", "disk"):

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from .model import (
     Attempt,
     Binding,
     Durability,
+    Entry,
     Gone,
     Head,
+    Kept,
     Lease,
     NewStream,
     Query,
@@ -22,6 +25,9 @@ from .model import (
     StreamId,
     StreamInfo,
 )
+
+if TYPE_CHECKING:
+    import anyio
 
 
 @runtime_checkable
@@ -41,14 +47,16 @@ class LogStore(Protocol):
     """For people: the resolved path or URL."""
     secrets: Sequence[bytes]
     """Random keys kept with the store, 32 bytes each: sign with the first, verify with all. Valid once entered."""
+    peers: Peers
+    """The other processes that serve this store. Valid once entered."""
 
     async def __aenter__(self) -> Self:
-        """Open. A store opened to serve holds its exclusive lock until exit: StoreLocked when another server has it.
-        Raises StoreUnusable on a damaged, newer or read-only store."""
+        """Open; one that is opened to serve takes its place among the peers. Raises StoreUnusable on a damaged, newer
+        or read-only store."""
         ...
 
     async def __aexit__(self, *exc: object) -> bool | None:
-        """Close: what was acknowledged stays, calls in flight finish first, the lock is free."""
+        """Close: what was acknowledged stays, calls in flight finish first, the place among the peers is free."""
         ...
 
     async def probe(self) -> None:
@@ -71,12 +79,14 @@ class LogStore(Protocol):
         """What the key (a keyed hash) means now."""
         ...
 
-    async def acquire(self, stream: StreamId, worker: str) -> Lease:
-        """Take an unsealed stream over: epoch + 1. Whoever held it is fenced off from here on. Raises StreamSealed."""
+    async def acquire(self, stream: StreamId, worker: str, *, after: int) -> Lease:
+        """Take an unsealed stream over, if it still is at epoch `after`: epoch + 1. Whoever held it is fenced off from
+        here on, and what it was acknowledged is the log. Raises StreamSealed, LeaseLost (somebody else took it)."""
         ...
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head) -> None:
-        """Record a provider call and what it answered before its body. Raises LeaseLost, StreamSealed."""
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None) -> None:
+        """Record a provider call and what it answered before its body; None: nothing. Raises LeaseLost,
+        StreamSealed."""
         ...
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
@@ -86,7 +96,8 @@ class LogStore(Protocol):
 
     async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
         """Make the tail final, at disk level, after all payload below it. `seal.sealed_at` is set here, from the store
-        clock. Idempotent: the first seal wins and is what comes back. Raises LeaseLost."""
+        clock; the last attempt ends with it and enters the ledger with all before it. Idempotent: the first seal wins
+        and is what comes back. Raises LeaseLost."""
         ...
 
     async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:
@@ -104,7 +115,11 @@ class LogStore(Protocol):
         ...
 
     async def unsealed(self) -> list[StreamInfo]:
-        """Every stream without a seal: what start-up recovery looks at."""
+        """Every stream without a seal: what recovery looks at."""
+        ...
+
+    async def owners(self) -> set[str]:
+        """The workers that unsealed streams name. Cheap: it is polled."""
         ...
 
     async def request_cancel(self, stream: StreamId) -> None:
@@ -112,8 +127,9 @@ class LogStore(Protocol):
         Does nothing to a sealed stream. Idempotent."""
         ...
 
-    async def cancel_requests(self) -> list[StreamId]:
-        """Unsealed streams that somebody asked to stop. Cheap: it is polled."""
+    async def held(self, worker: str) -> dict[StreamId, bool]:
+        """The unsealed streams that are `worker`'s, and of each whether somebody asked to stop it. Cheap: it is
+        polled."""
         ...
 
     async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
@@ -123,6 +139,35 @@ class LogStore(Protocol):
 
     async def forget(self, stream: StreamId) -> None:
         """Drop a purged stream's tombstone, and its key's binding if that still means it. Idempotent."""
+        ...
+
+    async def due(self, limit: int) -> list[StreamInfo]:
+        """At most `limit` streams whose `due_at` has come, the longest due first."""
+        ...
+
+    async def oldest(self, limit: int, principal: str | None = None) -> list[StreamInfo]:
+        """At most `limit` sealed streams that have payload bytes, the oldest seal first; of `principal`, or of all."""
+        ...
+
+    async def kept(self, principal: str | None = None) -> Kept:
+        """What is kept for `principal`, or for all. Cheap: every start asks."""
+        ...
+
+    async def ledger(self, *, since: float = 0.0, limit: int = 1000) -> list[Entry]:
+        """At most `limit` calls that ended at `since` (store clock) or later, in the order in which they ended."""
+        ...
+
+    async def prune(self, before: float) -> None:
+        """Drop the ledger's entries that ended before `before`, by the store clock."""
+        ...
+
+    async def tidy(self) -> None:
+        """Do all idle-time work now: pack what has ended, erase what was purged, give the space back."""
+        ...
+
+    async def verify(self, stream: StreamId | None = None) -> list[str]:
+        """Read everything that is stored of a stream, or the store's own structures, and tell what is wrong: one
+        sentence each, none where all is well. Changes nothing. Raises StreamNotFound."""
         ...
 
 
@@ -192,4 +237,83 @@ class Dialect(Protocol):
 
     def error_frame(self, code: str, message: str) -> bytes | None:
         """The in-band event that the provider's SDK turns into its own exception; None where there is none."""
+        ...
+
+
+class Duties(Protocol):
+    """What a serving process does when another one speaks to it. Called on the event loop; must not block or raise."""
+
+    def followed(self, stream: StreamId, by: str) -> None:
+        """A reader of `stream` is there in process `by`. Said again every third of its lease: idempotent."""
+        ...
+
+    def left(self, stream: StreamId, by: str) -> None:
+        """No reader of `stream` is left in process `by`; or `by` died or fell silent, and has been missing for
+        `lease_s` since that was first seen. Said once."""
+        ...
+
+    def look(self) -> None:
+        """Somebody changed one of our streams in the store (asked to stop it, or took it): look there now."""
+        ...
+
+
+class Following(Protocol):
+    """A stream that another process drains, as its readers here wait for it."""
+
+    def arm(self) -> anyio.Event:
+        """Set at the next change, and now and then without one. Call it BEFORE the look whose result you then wait
+        on."""
+        ...
+
+
+class Peers(Protocol):
+    """The processes that serve one store, as one of them sees the others.
+
+    What is true of a stream is the store's alone: every message is a hint, a lost one costs latency, never bytes.
+    Nothing here waits, or raises.
+    """
+
+    me: str
+    """This process's incarnation: random, never reused."""
+
+    def beat(self) -> None:
+        """Show the others that the loop which drains runs. Due every `lease_s/3`, from that loop."""
+        ...
+
+    def observe(self) -> None:
+        """Look at every other's counter once. Due every `lease_s/3` of one's own monotonic clock."""
+        ...
+
+    def lost(self, worker: str) -> bool:
+        """Whether `worker`'s streams may be taken over NOW: it is dead, or unknown, or was silent for its lease and
+        still is. Ask right before the takeover. Never true of `me`."""
+        ...
+
+    def alone(self) -> bool:
+        """Whether no other living process serves the store."""
+        ...
+
+    def workers(self) -> Collection[str]:
+        """Everybody else who left something here, dead or alive."""
+        ...
+
+    def bury(self, worker: str) -> None:
+        """Drop what a dead worker left behind here; nothing if it lives. Idempotent."""
+        ...
+
+    def changed(self, stream: StreamId) -> None:
+        """A stream that is drained here has changed: wake who follows it elsewhere. Cheap where nobody does."""
+        ...
+
+    def tell(self, worker: str) -> None:
+        """Have `worker` look at its streams (`Duties.look`)."""
+        ...
+
+    def follow(self, stream: StreamId, worker: str) -> AbstractContextManager[Following]:
+        """Be woken when `worker` changes `stream`, and count as a reader there meanwhile. Several at once on one
+        stream are fine."""
+        ...
+
+    async def run(self, duties: Duties) -> None:
+        """Receive and send, until cancelled."""
         ...

@@ -1,16 +1,17 @@
-"""Sealing what nobody drains any more. It never calls a provider again."""
+"""Ending streams that another process has, or had. It never calls a provider again."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from .dialects import spoken
 from .endings import Ending
-from .errors import LeaseLost, StreamNotFound, StreamSealed
+from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
 from .framing import Splitter
-from .model import StreamId, StreamInfo
+from .model import Attempt, Gone, Lease, StreamId, StreamInfo
 from .policy import Policy
 from .ports import LogStore
 from .reading import Reading
@@ -21,24 +22,58 @@ LAST_BYTES = 256 * 1024
 """How far back a log is looked at for the end of its answer; one block of a replay."""
 
 
-async def recover(store: LogStore, worker: str, policy: Policy, *, running: Collection[StreamId], because: str) -> None:
-    """Seal every unsealed stream that is not among `running`: the store is ours alone, so it has no owner. Raises
-    StoreError.
+async def recover(store: LogStore, policy: Policy, *, running: Callable[[StreamId], bool]) -> None:
+    """Take over and seal every stream whose owner is lost, and those of this process that are not `running`: given up
+    here, they have no owner. What is damaged is left, and said. Raises StoreBusy, StoreFull, and StoreError where the
+    store fails as a whole.
 
     `completed` or `provider_error` if its end is in the log already, `cancelled` if that was asked for, else
-    `interrupted`, with `because` as the detail.
+    `interrupted`.
     """
+    peers = store.peers
     for info in await store.unsealed():
-        if info.id in running:
+        owner = info.new.worker
+        ours = owner == peers.me
+        if running(info.id) if ours else not peers.lost(owner):
             continue
-        asked = Ending.of("requested") if info.cancel_requested else Ending.of(because)
         try:
-            lease = await store.acquire(info.id, worker)
+            lease, info = await take(store, info)
+            asked = Ending.of("requested" if info.cancel_requested else "given_up" if ours else "process_died")
             ending = await _logged_end(store, info, policy) or asked
             await store.seal(lease, ending.seal)
         except (StreamSealed, LeaseLost, StreamNotFound):
             continue
+        except (StoreBusy, StoreFull):
+            raise
+        except StoreError:
+            logger.exception("stream %s has no owner and cannot be sealed", info.id)
+            continue
         logger.warning("stream %s: sealed %s (%s)", info.id, ending.seal.outcome, ending.detail)
+
+
+async def delete(store: LogStore, stream: StreamId) -> StreamInfo:
+    """Seal a stream `cancelled` if it is not sealed yet, whoever drains it, and drop its payload: a forced takeover.
+
+    Cancelled, it may be sealed and not yet dropped: deleting it again does the rest. Raises StreamNotFound,
+    StoreError.
+    """
+    while not (info := await store.stat(stream)).sealed:
+        with suppress(LeaseLost, StreamSealed):
+            lease, _ = await take(store, info)
+            await store.seal(lease, Ending.of("deleted").seal)
+    return await store.purge(stream, Gone.DELETED)
+
+
+async def take(store: LogStore, info: StreamInfo) -> tuple[Lease, StreamInfo]:
+    """The lease of a stream that another process has, or had, and its record as nobody else changes it any more.
+    Raises LeaseLost, StreamSealed, StreamNotFound, StoreError."""
+    owner = info.new.worker
+    lease = await store.acquire(info.id, store.peers.me, after=info.epoch)
+    store.peers.tell(owner)  # it may live, or only have been asleep
+    info = await store.stat(info.id)
+    if not info.attempts:  # the claim is the call, as far as anybody can tell
+        await store.begin(lease, Attempt(info.new.upstream, info.new.created_at), info.head)
+    return lease, info
 
 
 async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Ending | None:
@@ -47,8 +82,12 @@ async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Endi
     if head is None or not head.is_sse:
         return None
     data = b""
-    while start + len(data) < info.tail:
-        data += await store.read(info.id, start + len(data), LAST_BYTES)
+    try:
+        while start + len(data) < info.tail:
+            data += await store.read(info.id, start + len(data), LAST_BYTES)
+    except StoreError as error:
+        logger.error("stream %s: the end of its log cannot be read: %s", info.id, error.message)
+        return None
     where = info.new.upstream or "the source"
     reading = Reading(spoken(info.new.dialect, head).scanner(), sse=True, policy=policy, where=where)
     if start == 0:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
-from .errors import Draining, StoreError
+from .errors import Draining
 from .live import Live
 from .model import Page, StreamId, StreamInfo
 from .ports import LogStore
@@ -25,7 +25,8 @@ class Tail:
     """Pages of one stream from one offset on, in order, without gap or repeat, live to the end.
 
     Any number of tails read one stream; each has its own position and none touches the drain. `until` ends it early;
-    `known` is a record of the stream, which spares a sealed one's tail asking for it.
+    `known` is a record of the stream, which spares a sealed one's tail asking for it. `again` gives the Live of a
+    stream whose drain went elsewhere.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Tail:
         until: int | None = None,
         known: StreamInfo | None = None,
         live: Live | None = None,
+        again: Callable[[StreamInfo], Live | None] = lambda info: None,
         closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._stream, self._live, self._closing = store, stream, live, closing
+        self._again = again
         self._until = until
         self._ended = False
         self._sealed = known if known and known.sealed else None
@@ -64,7 +67,7 @@ class Tail:
 
         Waits for bytes. Cancelled: no byte is lost, the next call goes on from `at`.
         Raises StreamGone when the payload was dropped meanwhile, Draining when the server goes down, StoreError when
-        the log cannot be read or its drain had to give up.
+        the log cannot be read or its drain had to give up, StreamNotFound when it was forgotten.
         """
         while True:
             if self._ended or self.at == self._until:
@@ -81,8 +84,10 @@ class Tail:
 
     async def _look(self) -> Page | None:
         live = self._live
+        if live and live.failed:
+            raise live.failed
         if live and live.abandoned:
-            raise StoreError("the stream's log could not be written any more", stream=self._stream)
+            live = self._live = self._again(live.info)
         info = live.info if live else self._sealed or await self._store.stat(self._stream)
         if info.gone:
             raise gone(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,18 @@ class Process:
         while b"\n" not in self.stdout:
             self.wait_for_out(len(self.stdout) + 1)
         return self.stdout.partition(b"\n")[0].decode()
+
+    def wait_for_err(self, pattern: str, count: int = 1) -> list[re.Match[str]]:
+        """All matches in standard error as soon as there are `count`."""
+        found: list[re.Match[str]] = []
+
+        def enough() -> bool:
+            found[:] = re.finditer(pattern, self.stderr)
+            return len(found) >= count
+
+        with self._changed:
+            assert self._changed.wait_for(enough, DEADLINE_S), f"{len(found)} times {pattern!r} in {self.stderr}"
+        return found
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

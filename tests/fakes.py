@@ -102,7 +102,7 @@ async def running(store: MemoryStore | None = None, **policy: object) -> AsyncIt
 
 
 async def started(hub: Hub, source: FakeSource, **changes: object) -> NewStream:
-    new = new_stream(hub.store.now, **changes)
+    new = new_stream(hub.store.now, **{"worker": hub.worker, **changes})
     claim = await hub.claim(new, outgoing(source), found=True)
     assert claim.started
     return new
@@ -110,14 +110,14 @@ async def started(hub: Hub, source: FakeSource, **changes: object) -> NewStream:
 
 async def sealed(hub: Hub, new: NewStream) -> StreamInfo:
     """The record once it is sealed."""
-    tail = hub.tail(new.id, 0)
+    tail = hub.reads.tail(new.id, 0)
     while (page := await tail.receive()).info is None:
         pass
     return page.info
 
 
 async def read(hub: Hub, new: NewStream, at: int = 0) -> bytes:
-    tail, data = hub.tail(new.id, at), b""
+    tail, data = hub.reads.tail(new.id, at), b""
     while True:
         try:
             data += (await tail.receive()).data

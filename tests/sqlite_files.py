@@ -14,7 +14,7 @@ import anyio
 from resumestream.model import Lease, NewStream, Outcome, Seal, StreamId
 from resumestream.policy import Policy
 from resumestream.stores import SQLiteStore
-from resumestream.stores._payload import PACK_BYTES
+from resumestream.stores._slices import FRAME_BYTES
 
 SEAL = Seal(Outcome.COMPLETED, "end", "The provider finished.")
 
@@ -37,7 +37,7 @@ async def stream(store: SQLiteStore, name: str, *parts: bytes) -> Lease:
 
 async def whole(store: SQLiteStore, name: str) -> bytes:
     payload = b""
-    while data := await store.read(StreamId(name), len(payload), PACK_BYTES):
+    while data := await store.read(StreamId(name), len(payload), FRAME_BYTES):
         payload += data
     return payload
 

@@ -24,8 +24,9 @@ HOUSE = """
 errors model
 policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals
 audience
-stores upstream sources live
-drain tail recovery
+stores upstream sources live eviction
+drain tail recovery follower admission sweep
+watch reads
 hub
 http
 embed
@@ -191,7 +192,8 @@ def asyncio_stays_out(package: Package) -> Iterator[str]:
 def foreign_imports_are_declared(package: Package) -> Iterator[str]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
-    declared = {re.split(r"[^\w.-]", requirement)[0].lower().replace("-", "_") for requirement in requirements}
+    declared = {re.split(r"[^\w-]", requirement)[0].lower().replace("-", "_") for requirement in requirements}
+    declared.add("compression")  # of the standard library, from Python 3.14 on
     for module, found in _each(package):
         if found.outside in NEVER_IMPORTED:
             yield f"{module.path}:{found.line} imports {found.outside}: {NEVER_IMPORTED[found.outside]}"

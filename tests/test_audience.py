@@ -31,11 +31,11 @@ async def test_when_nobody_listens(on_disconnect: str, found: bool, stops: bool)
         source = FakeSource()
         new = new_stream(hub.store.now, on_disconnect=on_disconnect)
         await hub.claim(new, outgoing(source), found=found)
-        with hub.reading(new.id):
-            with hub.reading(new.id):
+        with hub.reads.reading(new.id):
+            with hub.reads.reading(new.id):
                 pass
             source.send(EVENTS[0])
-            assert (await hub.tail(new.id, 0).receive()).data == EVENTS[0]
+            assert (await hub.reads.tail(new.id, 0).receive()).data == EVENTS[0]
         if stops:
             info = await sealed(hub, new)
             assert (info.seal and info.seal.detail) == "nobody_listens"
@@ -50,9 +50,9 @@ async def test_a_reader_that_comes_back_in_time_keeps_the_stream() -> None:
     async with running() as hub:
         source = FakeSource()
         new = await started(hub, source, on_disconnect="grace:0.3")
-        with hub.reading(new.id):
+        with hub.reads.reading(new.id):
             pass
-        with hub.reading(new.id):
+        with hub.reads.reading(new.id):
             with pytest.raises(TimeoutError), anyio.fail_after(0.5):
                 await sealed(hub, new)
             source.send(DONE)
@@ -65,10 +65,10 @@ async def test_grace_begins_anew_with_every_leave() -> None:
     async with running() as hub:
         new = await started(hub, FakeSource(), on_disconnect="grace:0.4")
         began = anyio.current_time()
-        with hub.reading(new.id):
+        with hub.reads.reading(new.id):
             pass
         await anyio.sleep(0.25)  # well within the grace: that it passes is what is tested
-        with hub.reading(new.id):
+        with hub.reads.reading(new.id):
             pass
         await sealed(hub, new)
         assert anyio.current_time() - began >= 0.6
@@ -78,12 +78,12 @@ async def test_caps_on_live_streams_and_orphans() -> None:
     """Refused before the provider is called."""
     async with running(max_live_streams=2, max_orphan_drains=1) as hub:
         first = await started(hub, FakeSource())
-        with hub.reading(first.id):
+        with hub.reads.reading(first.id):
             pass
         source = FakeSource()
         with pytest.raises(TooManyOrphans):
             await started(hub, source)
-        with hub.reading(first.id):
+        with hub.reads.reading(first.id):
             await started(hub, FakeSource())
             with pytest.raises(TooManyStreams):
                 await started(hub, source)
@@ -96,13 +96,13 @@ async def test_readers_that_come_and_go_wake_no_tail() -> None:
         source = FakeSource()
         new = await started(hub, source)
         source.send(EVENTS[0])
-        tail = hub.tail(new.id, 0)
+        tail = hub.reads.tail(new.id, 0)
         await tail.receive()
         with anyio.move_on_after(0.05) as nothing_new:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(tail.wait)
                 await anyio.lowlevel.checkpoint()
-                with hub.reading(new.id):
+                with hub.reads.reading(new.id):
                     pass
         assert nothing_new.cancelled_caught
 

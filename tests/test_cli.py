@@ -7,80 +7,30 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-import anyio
 import pytest
 
-from resumestream import Policy
-from resumestream.cli import main
 from resumestream.cli.where import resolve
-from resumestream.model import Attempt, Gone, Head, NewStream, Outcome, Seal, StreamId
-from resumestream.stores import open_store
+from resumestream.model import Gone, Outcome
 from resumestream.testing.provider import Script, ScriptedProvider
 
+from .cli import EVENTS, Cli, in_process, put
 from .clients.plain import Plain
 from .clients.sdks import CREDENTIAL
 from .command import BODY, CHAT, DEADLINE_S, command, environment, read_some, run, serving, started
 
-SSE = Head(200, (("content-type", "text/event-stream"),))
-EVENTS = [b"data: one\n\n", b"data: two\n\n", b"data: [DONE]\n\n"]
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Cli(Protocol):
-    def __call__(self, *args: object) -> Said: ...
-
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
     """The command line, in this process."""
-
-    def call(*args: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["resumestream", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
-
-    return call
+    return in_process(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture
 def provider() -> Iterator[ScriptedProvider]:
     with ScriptedProvider() as provider:
         yield provider
-
-
-def put(store: Path, stream: str, outcome: Outcome | None, **fields: Any) -> None:
-    """A stream of EVENTS that ended so, or is live where `outcome` is None."""
-
-    async def write() -> None:
-        seal_message = fields.pop("message", "the provider finished its answer")
-        gone = fields.pop("gone", None)
-        async with open_store(store, policy=Policy(), serving=True) as log:
-            given = {"principal": "me", "upstream": "demo", "worker": "w", "retain_s": 3600.0, "tombstone_s": 3600.0}
-            new = NewStream(id=StreamId(stream), **{**given, "created_at": log.now(), **fields})
-            lease = await log.create(new)
-            await log.begin(lease, Attempt("demo", log.now(), 200, "req_1"), SSE)
-            await log.append(lease, 0, b"".join(EVENTS), len(EVENTS))
-            if outcome:
-                await log.seal(lease, Seal(outcome, "some_detail", seal_message))
-            if gone:
-                await log.purge(StreamId(stream), gone)
-
-    anyio.run(write)
 
 
 @pytest.fixture
@@ -327,9 +277,16 @@ def test_what_is_no_server(cli: Cli, provider: ScriptedProvider) -> None:
         ("ls", "--url", "http://a", "--token-file", "/no/such/file"),
         ("ls", "--url", "a"),
         ("show",),
-        ("rm", "x"),
-        ("gc",),
-        ("verify",),
+        ("ls", "--limit", "1001"),
+        ("rm",),
+        ("rm", "x", "--label", "y"),
+        ("rm", "x", "--header", "a: b"),
+        ("rm", "x", "--store", "memory:"),
+        ("gc", "x"),
+        ("gc", "--store", "memory:"),
+        ("gc", "--url", "http://a"),
+        ("verify", "--store", "memory:"),
+        ("verify", "--url", "http://a"),
         ("usage",),
     ],
     ids=" ".join,

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from resumestream import ConfigError, Guard, Policy, Principal, ResumeStream
-from resumestream.errors import NotStarted, StoreError, StoreLocked
+from resumestream.errors import NotStarted, StoreError, StoreUnusable
 from resumestream.http.lifespan import WithLifespan
 from resumestream.testing import running
 from resumestream.testing.running import ServerName
@@ -190,13 +190,14 @@ def test_it_starts_again_after_an_end(tmp_path: Path) -> None:
 async def test_a_start_that_failed_can_be_tried_again(tmp_path: Path) -> None:
     """Nothing is left behind by it."""
     path = tmp_path / "streams.db"
-    holder, streams = resume_stream(path), resume_stream(path)
+    damaged(path)
+    streams = resume_stream(path)
     with anyio.fail_after(10):
-        async with holder:
-            with pytest.raises(StoreLocked):
-                async with streams:
-                    pass
-            assert not await works(streams)
+        with pytest.raises(StoreUnusable):
+            async with streams:
+                pass
+        assert not await works(streams)
+        path.unlink()
         async with streams:
             assert await works(streams)
 
@@ -230,18 +231,24 @@ def test_a_damaged_store_fails_the_hosts_start(way: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "hypercorn-asyncio", "hypercorn-trio", "granian"])
-def test_a_locked_store_fails_every_servers_start(server: Any, tmp_path: Path) -> None:
+def test_a_damaged_store_fails_every_servers_start(server: Any, tmp_path: Path) -> None:
     """Visibly: the server does not serve."""
-    path = tmp_path / "streams.db"
-    holder, app = Starlette(), Starlette()
-    resume_stream(path).install(holder)
+    path, app = tmp_path / "streams.db", Starlette()
+    damaged(path)
     resume_stream(path).install(app)
-    with (
-        TestClient(holder),
-        pytest.raises(StoreLocked, match=r"streams\.db"),
-        running(app, server=server),
-    ):
+    with pytest.raises(StoreUnusable, match=r"streams\.db"), running(app, server=server):
         pass
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn-asyncio", "hypercorn-trio", "granian"])
+def test_two_servers_serve_one_store(server: Any, tmp_path: Path) -> None:
+    """What one of them was asked for, the other answers."""
+    path, first, second = tmp_path / "streams.db", Starlette(), Starlette()
+    for app in (first, second):
+        resume_stream(path).install(app)
+    with running(first, server=server) as one, running(second, server=server) as other:
+        for url in (one, other):
+            assert Client(url).get("/llm/healthz").json == {"status": "ok"}
 
 
 # --- wrap -------------------------------------------------------------------------------------------------------

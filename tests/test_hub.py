@@ -16,7 +16,7 @@ from resumestream.errors import (
     StreamNotFound,
     UpstreamLost,
 )
-from resumestream.live import Window
+from resumestream.live import CHUNK_BYTES, NEAR_BYTES, Window, Windows
 from resumestream.model import Binding, Gone, Head, NewStream, Outcome, State, StreamId, StreamInfo
 from resumestream.stores import MemoryStore
 
@@ -30,7 +30,7 @@ async def test_a_stream_from_provider_to_reader() -> None:
     async with running() as hub:
         source = FakeSource()
         new = await started(hub, source)
-        tail = hub.tail(new.id, 0)
+        tail = hub.reads.tail(new.id, 0)
         source.send(EVENTS[0])
         assert (await tail.receive()).data == EVENTS[0]
         assert (await hub.stat(new.id)).state is State.STREAMING
@@ -120,7 +120,7 @@ async def test_delete_cuts_readers_and_leaves_a_tombstone() -> None:
     async with running() as hub:
         source = FakeSource()
         new = await started(hub, source, key="k")
-        tail = hub.tail(new.id, 0)
+        tail = hub.reads.tail(new.id, 0)
         source.send(EVENTS[0])
         await tail.receive()
         await hub.delete(new.id)
@@ -143,8 +143,8 @@ async def test_delete_cuts_a_replay() -> None:
         source.send(EVENTS[0], EVENTS[1] + DONE)
         source.end()
         await sealed(hub, new)
-        tail = hub.tail(new.id, 0, until=None)
-        with hub.reading(new.id):
+        tail = hub.reads.tail(new.id, 0, until=None)
+        with hub.reads.reading(new.id):
             await hub.delete(new.id)
             with pytest.raises(StreamGone):
                 await tail.receive()
@@ -160,8 +160,8 @@ async def test_expiry_is_enforced_on_access_and_spares_open_reads() -> None:
         source.end()
         new = await started(hub, source, key="k")
         await sealed(hub, new)
-        with hub.reading(new.id):
-            tail = hub.tail(new.id, 0, until=5)
+        with hub.reads.reading(new.id):
+            tail = hub.reads.tail(new.id, 0, until=5)
             now += 61
             assert (await hub.stat(new.id)).gone is Gone.EXPIRED
             assert (await tail.receive()).data == EVENTS[0][:5]
@@ -233,7 +233,7 @@ async def test_delete_cuts_a_reader_that_reads_from_memory() -> None:
         source = FakeSource()
         new = await started(hub, source)
         source.send(EVENTS[0])
-        tail = hub.tail(new.id, 0, until=len(EVENTS[0] + EVENTS[1] + DONE))
+        tail = hub.reads.tail(new.id, 0, until=len(EVENTS[0] + EVENTS[1] + DONE))
         await tail.receive()
         source.send(EVENTS[1] + DONE)
         source.end()
@@ -244,15 +244,28 @@ async def test_delete_cuts_a_reader_that_reads_from_memory() -> None:
             await tail.receive()
 
 
-def test_the_window() -> None:
-    """The newest bytes up to its limit, and never less than the last append; nothing it does not hold."""
-    window, log = Window(10), b""
-    for size in (3, 4, 5, 30, 1, 2):
-        data = bytes(range(len(log), len(log) + size))
-        window.push(len(log), data)
-        log += data
-        assert window.read(len(log) - size, 100) == data
-        for at in range(len(log) + 1):
-            assert window.read(at, 100) in (b"", log[at:])
-            assert window.read(at, 2) in (b"", log[at : at + 2])
-    assert window.read(len(log) - 10, 100) == b""
+def test_the_windows_share_their_memory() -> None:
+    """Each gives its newest bytes, or none; what came first goes first, whosever it is."""
+    windows = Windows(10 * (CHUNK_BYTES + 10))
+    one, other = Window(windows), Window(windows)
+    logs = {one: b"", other: b""}
+    for number in range(40):
+        window = one if number % 3 else other
+        data = bytes([number]) * 10
+        window.push(len(logs[window]), data)
+        logs[window] += data
+        assert window.read(len(logs[window]) - 10, 100) == data
+        for at in range(len(logs[window]) + 1):
+            assert window.read(at, 100) in (b"", logs[window][at : at + 100])
+            assert window.read(at, 2) in (b"", logs[window][at : at + 2])
+    assert [len(window.read(len(log) - 30, 100)) for window, log in logs.items()] == [30, 30]
+    assert [window.read(len(log) - 70, 100) for window, log in logs.items()] == [b"", b""]
+
+
+def test_who_is_far_behind_reads_the_store() -> None:
+    """Or every page of a long replay would look through all that is in memory."""
+    window, data = Window(Windows(2**30)), bytes(NEAR_BYTES)
+    window.push(0, data)
+    window.push(len(data), b"more")
+    assert window.read(0, 10) == b""
+    assert window.read(4, 10) == data[:6] + b"\0" * 4

@@ -21,6 +21,7 @@ DEFAULTS = {
     "max_retain_s": 604_800,
     "tombstone_s": 604_800,
     "erase_s": 3_600,
+    "ledger_s": 90 * 86_400,
     "first_byte_s": 600,
     "stall_s": 300,
     "keepalive_s": 15,

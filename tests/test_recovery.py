@@ -72,7 +72,7 @@ async def test_a_stream_that_was_given_up_is_recovered_without_a_restart() -> No
         source = FakeSource()
         new = await started(hub, source, key="k")
         source.send(EVENTS[0])
-        assert (await hub.tail(new.id, 0).receive()).data == EVENTS[0]
+        assert (await hub.reads.tail(new.id, 0).receive()).data == EVENTS[0]
         on = broken(store, "append", "seal", error=StoreFull("full"))
         source.send(EVENTS[1])
         await source.closed.wait()
@@ -91,7 +91,7 @@ async def test_drain_lets_streams_finish_cuts_readers_and_admits_nothing() -> No
     async with running(drain_s=0.3) as hub:
         quick, slow = FakeSource(), FakeSource()
         fast, late = await started(hub, quick), await started(hub, slow)
-        tail = hub.tail(fast.id, 0)
+        tail = hub.reads.tail(fast.id, 0)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hub.drain)
             await anyio.wait_all_tasks_blocked()
@@ -131,7 +131,7 @@ async def test_a_cancelled_hub_leaves_a_complete_answer_complete() -> None:
                 source = FakeSource()
                 new = await started(hub, source)
                 source.send(DONE)
-                await hub.tail(new.id, 0).receive()
+                await hub.reads.tail(new.id, 0).receive()
                 scope.cancel()
                 await anyio.sleep_forever()
         assert (await store.stat(new.id)).completed

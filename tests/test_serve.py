@@ -94,7 +94,7 @@ def test_serves_and_stops(backend: str, provider: ScriptedProvider, store: Path)
         (("--upstream", "a"), "not NAME=URL"),
         (("--upstream", "streams=http://b"), "'streams' cannot be used"),
         (("openai", "--upstream", "openai=http://b"), "given twice"),
-        (("openai", "--workers", "2"), "--workers is 1"),
+        (("openai", "--store", "memory:", "--workers", "2"), "a memory store lives in one process"),
         (("openai", "--store", "ftp://x"), "not understood"),
         (("openai", "--retain-s", "-1"), "retain_s"),
         (("openai", "--durability", "none"), "durability"),
@@ -115,6 +115,18 @@ def test_refuses_what_it_cannot_serve(
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_worker_on_windows(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows cannot share the listening socket, and says so."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "argv", ["resumestream", "serve", "openai", "--workers", "2", "--store", str(store)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--workers is 1 on Windows" in capsys.readouterr().err
 
 
 def test_trio_names_its_extra(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,15 +216,15 @@ def test_unusable_store(spoil: Any, said: str, provider: ScriptedProvider, tmp_p
 
 
 def test_second_server(provider: ScriptedProvider, store: Path) -> None:
-    """A store has one server: the second is refused by name, and the first does not notice."""
-    with serving(provider, store) as server:
-        refused = run("serve", "--upstream", f"demo={provider.url}", "--store", store, "--port", "0")
-        assert (refused.returncode, refused.stdout) == (1, "")
-        assert f"process {server.process.pid} serves from this store" in refused.stderr
-        assert str(store) in refused.stderr
-        assert refused.stderr.count("\n") == 1
-        with Plain(server.url) as client:
-            assert client.post(CHAT, BODY).body == provider.sent(1)
+    """It serves the same streams: what one was paid for, the other answers without a call."""
+    with serving(provider, store) as server, serving(provider, store) as second:
+        with Plain(server.url) as client, Plain(second.url) as other:
+            first = client.post(CHAT, BODY, {"idempotency-key": "k"})
+            again = other.post(CHAT, BODY, {"idempotency-key": "k"})
+        assert again.headers["idempotent-replayed"] == "true"
+        assert first.body == again.body == provider.sent(1)
+        assert first.headers["stream-node"] != again.headers["stream-node"]
+        assert len(provider.ledger()) == 1
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

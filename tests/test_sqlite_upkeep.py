@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ import pytest
 from resumestream.model import Gone, Lease, StreamId
 from resumestream.stores import SQLiteStore, _keeper
 from resumestream.stores._keeper import Keeper
-from resumestream.stores._payload import PACK_BYTES
+from resumestream.stores._slices import FRAME_BYTES
 
 from .sqlite_files import SEAL, allow_pages, content, rows, server, stream, together, whole
 
@@ -26,8 +27,12 @@ def path(tmp_path: Path) -> Path:
 
 
 async def shared_chunks(store: SQLiteStore, *names: str, step: int = 1000, steps: int = 300) -> dict[str, bytes]:
-    """Streams that grow side by side, so that they share chunks; each one's bytes are its own."""
-    payloads = {name: b"".join(b"<%s %06d>" % (name.encode(), i) + bytes(step) for i in range(steps)) for name in names}
+    """Streams that grow side by side, so that they share chunks; each one's bytes are its own, and do not shrink."""
+    noise = random.Random(1)
+    payloads = {
+        name: b"".join(b"<%s %06d>" % (name.encode(), i) + noise.randbytes(step) for i in range(steps))
+        for name in names
+    }
     leases = [await stream(store, name) for name in names]
     size = len(payloads[names[0]]) // steps
     for at in range(0, size * steps, size):
@@ -45,13 +50,14 @@ async def test_a_sealed_stream_is_packed(path: Path) -> None:
         while await store._entered().keep():
             assert await whole(store, "ended") == payloads["ended"]
             assert await whole(store, "live") == payloads["live"]
-        counts = "SELECT id, count(*) FROM slice JOIN stream ON stream.row = stream GROUP BY stream ORDER BY id"
-        assert rows(path, counts) == [("ended", 2), ("live", 300)]
-        assert len(payloads["ended"]) > PACK_BYTES
+        counts = "SELECT id, count(*) FROM {} JOIN stream ON stream.row = stream GROUP BY stream ORDER BY id"
+        assert rows(path, counts.format("slice")) == [("live", 300)]
+        assert rows(path, counts.format("frame")) == [("ended", 2)]
+        assert len(payloads["ended"]) > FRAME_BYTES
         await store.seal(Lease(StreamId("live"), "w", 1), SEAL)
         await store.tidy()
         assert await whole(store, "live") == payloads["live"]
-        assert rows(path, "SELECT count(*) FROM chunk") == [(4,)]
+        assert rows(path, "SELECT count(*) FROM chunk") == [(0,)]
 
 
 @pytest.mark.anyio
@@ -63,13 +69,13 @@ async def test_packing_goes_on_after_a_crash(path: Path, monkeypatch: pytest.Mon
             payloads = await shared_chunks(store, "s")
             await store.seal(Lease(StreamId("s"), "w", 1), SEAL)
             assert await store._entered().keep()
-    assert rows(path, "SELECT packed FROM chore") == [(PACK_BYTES,)]
+    assert rows(path, "SELECT packed FROM chore") == [(FRAME_BYTES,)]
     async with server(path) as store:
         with anyio.fail_after(10):
             while rows(path, "SELECT * FROM chore"):  # noqa: ASYNC110
                 await anyio.sleep(0.001)
         assert await whole(store, "s") == payloads["s"]
-    assert rows(path, "SELECT count(*) FROM slice") == [(2,)]
+    assert rows(path, "SELECT count(*) FROM frame") == [(2,)]
 
 
 @pytest.mark.anyio
@@ -140,7 +146,7 @@ async def test_a_stream_that_cannot_be_packed_is_set_aside(path: Path, caplog: p
             await store.tidy()
         ((row,),) = rows(path, "SELECT row FROM stream WHERE id = 'damaged'")
         assert rows(path, "SELECT stream FROM chore") == [(row,)]
-        assert rows(path, "SELECT count(*) FROM slice") == [(3,)]
+        assert rows(path, "SELECT count(*) FROM frame") == [(2,)]
         (logged,) = caplog.records
         assert f"stream row {row} " in logged.getMessage()
         await store.purge(StreamId("damaged"), Gone.DELETED)

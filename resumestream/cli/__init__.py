@@ -9,7 +9,9 @@ import typer
 from ..errors import ConfigError, ResumeStreamError
 from .demo import demo
 from .look import cancel, ls, show, tail
+from .remove import rm
 from .serve import serve
+from .upkeep import gc, verify
 
 app = typer.Typer(
     name="resumestream",
@@ -18,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, demo, ls, show, tail, cancel):
+for command in (serve, demo, ls, show, tail, cancel, rm, gc, verify):
     app.command()(command)
 
 

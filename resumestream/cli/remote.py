@@ -11,11 +11,8 @@ import anyio
 
 from ..errors import ResumeStreamError, UpstreamLost
 from ..upstream.call import HttpAnswer
-from .streams import Reading, Record, Wanted
+from .streams import Listing, Reading, Record, Wanted
 from .web import Parameters, Web, drained, head
-
-PAGE = 1000
-"""Records a server lists at a time, at most."""
 
 
 class Remote:
@@ -30,19 +27,16 @@ class Remote:
     async def __aexit__(self, *exc: object) -> None:
         await self._web.__aexit__(*exc)
 
-    async def records(self, wanted: Wanted) -> list[Record]:
-        filters = [("label", label) for label in wanted.labels]
-        filters += [("state", wanted.state.value)] if wanted.state else []
-        filters += [("upstream", wanted.upstream)] if wanted.upstream else []
-        found: list[Record] = []
-        after: list[tuple[str, str]] = []
-        while (room := wanted.limit - len(found)) > 0:
-            page = await self._json("GET", "/streams", [*filters, *after, ("limit", str(min(room, PAGE)))])
-            found += page["streams"]
-            if "next" not in page:
-                break
-            after = [("after", page["next"])]
-        return found
+    async def listing(self, wanted: Wanted) -> Listing:
+        query = [("label", label) for label in wanted.labels]
+        query += [("state", wanted.state.value)] if wanted.state else []
+        query += [("upstream", wanted.upstream)] if wanted.upstream else []
+        query += [("after", wanted.after)] if wanted.after else []
+        page = await self._json("GET", "/streams", [*query, ("limit", str(wanted.limit))])
+        try:
+            return Listing(page["streams"], page.get("next"))
+        except (LookupError, TypeError, AttributeError):
+            raise _no_server(self._web.base_url) from None
 
     async def record(self, stream: str) -> Record:
         record: Record = await self._json("GET", f"{_path(stream)}/info", gone=True)
@@ -58,6 +52,13 @@ class Remote:
         before = await self.record(stream)
         await self._ask("POST", f"{_path(stream)}/cancel")
         return before
+
+    async def delete(self, streams: Sequence[str], *, forget: bool) -> None:
+        for stream in streams:
+            await self._ask("DELETE", _path(stream), _forgetting(forget))
+
+    async def delete_labelled(self, labels: tuple[str, ...], *, forget: bool) -> None:
+        await self._ask("DELETE", "/streams", [*(("label", label) for label in labels), *_forgetting(forget)])
 
     async def _json(self, method: str, path: str, query: Parameters = (), *, gone: bool = False) -> Any:
         body = await self._ask(method, path, query, gone=gone)
@@ -100,6 +101,10 @@ class _Reading:
 
 def _path(stream: str) -> str:
     return f"/streams/{quote(stream, safe='')}"
+
+
+def _forgetting(forget: bool) -> list[tuple[str, str]]:
+    return [("forget", "true")] if forget else []
 
 
 def _refusal(status: int, body: bytes) -> ResumeStreamError:

@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import socket
 import sys
-import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from functools import partial
-from ipaddress import ip_address
 from typing import Annotated, Literal
 
 import anyio
 import typer
 
 from ..embed import ResumeStream
-from ..errors import ConfigError, ResumeStreamError
-from ..http.guard import Guard
+from ..errors import ConfigError
 from ..policy import Policy
 from ..ports import LogStore
-from ..stores import open_store
+from ..stores import MemoryStore, open_store
 from ..upstream import KNOWN, Upstream
-from .servers import Backend, Server, server
-from .signals import stop_signals
+from .listener import bound, url
+from .servers import Backend, server
+from .serving import Serving
+from .signals import Stop
+from .supervisor import Supervisor
 from .where import Store, resolve
-
-logger = logging.getLogger("resumestream")
+from .worker import Worker
 
 DRAIN_S = 30.0
 """Container platforms commonly leave 30 s between SIGTERM and SIGKILL."""
-LEAST_GRACE_S = 0.3
-"""What requests in flight get where the drains have used up all the time."""
-END_S = 0.9
-"""The process has ended so long after the drains' time, whatever a connection still waits for."""
-
-PROTECTS = {
-    "none": "nothing: all streams end with this process",
-    "process": "what a reader has seen survives a kill of this process",
-    "disk": "what a reader has seen survives a power cut",
-}
 
 _DEFAULT = Policy(drain_s=DRAIN_S)
 
@@ -55,7 +41,7 @@ def serve(
     store: Store = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 picks a free one.")] = 8787,
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Server processes: one, for now.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Server processes, which share the store.")] = 1,
     backend: Annotated[Backend, typer.Option(help="The event loop; trio needs resumestream\\[trio].")] = "asyncio",
     retain_s: Annotated[float, typer.Option(metavar="S", help="How long an answer is kept.")] = _DEFAULT.retain_s,
     drain_s: Annotated[
@@ -72,11 +58,6 @@ def serve(
     ] = _DEFAULT.stall_s,
 ) -> None:
     """Serve providers' APIs at http://HOST:PORT/NAME/..., every keyed answer kept and resumable."""
-    if workers != 1:
-        raise ConfigError(
-            "--workers is 1 for now: a store is served by one process. One process serves many streams; "
-            "several per store come later"
-        )
     policy = Policy(
         retain_s=retain_s,
         max_retain_s=max(retain_s, _DEFAULT.max_retain_s),
@@ -86,11 +67,52 @@ def serve(
         stall_s=stall_s,
     )
     kept = open_store(resolve(store), policy=policy, serving=True)
+    if workers > 1:
+        _check_shared(kept)
     streams = ResumeStream(kept, _upstreams(names or (), upstream or ()), policy)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asgi_server = server(backend)
+    worker = Worker.this()
+    _log(f"{worker.name} " if worker else "")
+    with worker.listener() if worker else bound(host, port) as listener:
+        ready = f"resumestream: serving {url(host, listener.getsockname()[1])}"
+        serving = partial(Serving, streams, kept, asgi_server, listener, ready)
+        if worker is not None:
+            with worker.last_words():
+                anyio.run(serving(worker.obey).run, backend=backend)
+        elif workers == 1:
+            anyio.run(serving(Stop.by_signals).run, backend=backend)
+        else:
+            supervisor = Supervisor(workers, listener, ready, drain_s=drain_s)
+            anyio.run(supervisor.run, backend=backend)
+
+
+def _check_shared(store: LogStore) -> None:
+    """Raises ConfigError where several processes cannot serve from it."""
+    if sys.platform == "win32":
+        raise ConfigError("--workers is 1 on Windows: processes cannot share a listening socket there")
+    if isinstance(store, MemoryStore):
+        raise ConfigError(
+            "--workers above 1 needs a store on disk: a memory store lives in one process, so that no worker would "
+            "see the streams of another"
+        )
+
+
+def _log(who: str) -> None:
+    """To standard error; `who` before each line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines(who))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     for noisy in ("uvicorn", "hypercorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    anyio.run(_Serving(streams, kept, server(backend), host, port).run, backend=backend)
+
+
+class _Lines(logging.Formatter):
+    def __init__(self, who: str) -> None:
+        super().__init__(f"{who}%(asctime)s %(levelname)s %(message)s")
+        self._who = who
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", f"\n{self._who}")
 
 
 def _upstreams(names: Iterable[str], pairs: Iterable[str]) -> dict[str, Upstream]:
@@ -119,86 +141,3 @@ def _upstreams(names: Iterable[str], pairs: Iterable[str]) -> dict[str, Upstream
     if not named:
         raise ConfigError(f"nothing to serve: name a known provider ({', '.join(KNOWN)}), or give --upstream NAME=URL")
     return named
-
-
-class _Serving:
-    """One run of the server, from the opening of the store to its closing."""
-
-    def __init__(self, streams: ResumeStream, store: LogStore, server: Server, host: str, port: int) -> None:
-        self._streams, self._store, self._server = streams, store, server
-        self._host, self._port = host, port
-        self._drained = anyio.Event()
-        self._grace_s = 0.0
-
-    async def run(self) -> None:
-        """Until a signal. Raises StoreError where the store cannot be opened, before anything listens."""
-        with stop_signals(signal.SIGINT, signal.SIGTERM) as signals, anyio.CancelScope() as everything:
-            async with self._streams:
-                logger.info("store %s: %s", self._store.location, PROTECTS[self._store.durability])
-                with _bound(self._host, self._port) as listener:
-                    url = _url(self._host, listener.getsockname()[1])
-                    async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._stop, signals, everything)
-                        started = partial(print, f"resumestream: serving {url}", flush=True)
-                        await self._server(Guard(self._streams.asgi), listener, self._stopping, started)
-                        tasks.cancel_scope.cancel()
-
-    async def _stopping(self) -> float:
-        await self._drained.wait()
-        return self._grace_s
-
-    async def _stop(self, signals: AsyncIterator[signal.Signals], everything: anyio.CancelScope) -> None:
-        """The first signal lets what runs finish; the second one, or the end of the time, does not."""
-        await anext(signals)
-        drain_s = self._streams.policy.drain_s
-        until = anyio.current_time() + drain_s
-        _exit_within(drain_s + END_S)
-        logger.info("stopping: running answers have up to %g s; a second signal stops them now", drain_s)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._drain, until)
-            await anext(signals)
-            _exit_within(END_S)
-            everything.cancel()
-
-    async def _drain(self, until: float) -> None:
-        await self._streams.drain()
-        self._grace_s = max(LEAST_GRACE_S, until - anyio.current_time())
-        self._drained.set()
-
-
-def _exit_within(seconds: float) -> None:
-    """However the server hangs: all is sealed by then, or else the next start seals it."""
-    timer = threading.Timer(seconds, os._exit, [0])
-    timer.daemon = True
-    timer.start()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that refuses connections until the server listens. Raises ResumeStreamError."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror:
-        raise ConfigError(f"--host {host!r} is no address of this machine") from None
-    listener = socket.socket(family, kind, protocol)
-    if os.name == "posix":  # elsewhere it would let two servers share a port
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise ResumeStreamError(
-            f"cannot listen on {_url(host, port)} ({error.strerror}); choose another --port, or 0 for a free one"
-        ) from None
-    if not ip_address(str(address[0])).is_loopback:
-        logger.warning(
-            "listening beyond this machine: whoever reaches %s may start calls with a provider key of their own; "
-            "requests without one are refused. There is no TLS here: put it in front",
-            host,
-        )
-    return listener
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import anyio
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from ..errors import ResumeStreamError, StoreError, StreamGone
+from ..errors import ResumeStreamError, StoreError, StreamGone, StreamNotFound
 from ..model import Page, StreamInfo
 from ..tail import Tail
 from .guard import cut
@@ -49,20 +49,18 @@ class LogAnswer:
         on_start: Callable[[], None] = lambda: None,
     ) -> None:
         self._tail, self._form = tail, form
-        self._status, self._headers = status, list(headers)
+        self._status = status
+        self._headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         self._keepalive_s = keepalive_s if form.keepalive else float("inf")
         self._send_s = send_s
         self._on_start = on_start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the whole answer. Never raises for what the stream or the client does; cancelled, the answer is cut."""
-        head: Message = {
-            "type": "http.response.start",
-            "status": self._status,
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers],
-        }
         try:
-            await send(head)
+            headers, self._headers = self._headers, []
+            await send({"type": "http.response.start", "status": self._status, "headers": headers})
+            del headers
             self._on_start()
             last = b"" if scope["method"] == "HEAD" else await self._pump(send)
             if last is not None:
@@ -75,8 +73,8 @@ class LogAnswer:
 
     async def _pump(self, send: Send) -> bytes | None:
         """Body messages up to the end; returns the last bytes, or None for a cut."""
-        form, page = self._form, None
-        while page is None or page.info is None:
+        form, ended = self._form, False
+        while not ended:
             if form.keepalive and await self._silent():
                 body = form.keepalive
             else:
@@ -87,12 +85,14 @@ class LogAnswer:
                 except ResumeStreamError as error:
                     if isinstance(error, StoreError):
                         logger.warning("a reader was cut: %s", error.message)
-                    return None if isinstance(error, StreamGone) else form.leave()
-                body = form.body(page)
+                    return None if isinstance(error, StreamGone | StreamNotFound) else form.leave()
+                body, ended = form.body(page), page.info is not None
                 if page.info and (end := form.end(page.info)) is not None:
                     return body + end
+                del page
             if body and not await self._send(send, body):
                 return None
+            del body  # or it would be held while the next one is waited for
         return None
 
     async def _silent(self) -> bool:

@@ -54,6 +54,9 @@ def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:
                 "status": attempt.status,
                 "request_id": attempt.request_id,
                 "started_at": timestamp(attempt.started_at),
+                "ended_at": None if attempt.ended_at is None else timestamp(attempt.ended_at),
+                "bytes": None if attempt.ended_at is None else attempt.bytes,
+                "outcome": attempt.outcome,
             }
             for attempt in info.attempts
         ],

@@ -59,11 +59,12 @@ class Gateway:
                 )
             return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
         claim = await self._claim(asked, body)
+        del asked, body  # the answer may take an hour: what was sent is let go
         if ask.respond_async:
             return await self._accepted(claim, scope)(scope, receive, send)
 
         async def read() -> None:
-            with self._hub.reading(claim.stream):
+            with self._hub.reads.reading(claim.stream):
                 info = await self._hub.answered(claim.stream)
                 with about(info):
                     answer = self._answer(info, ask, scope, replayed=not claim.started)
@@ -95,7 +96,7 @@ class Gateway:
             dialect=expected(asked.upstream.dialect, asked.path),
         )
         wanted = claims.Terms(print_, ask.match_key, ask.retry_of, resumes=ask.start is not None)
-        outgoing = Outgoing(asked.call(self._site, body), asked.upstream.origin.authority)
+        outgoing = Outgoing(asked.call(self._site, body), asked.upstream.origin.authority, principal.limits)
         return await self._hub.claim(
             new,
             outgoing,

@@ -16,11 +16,15 @@ class Inbound:
         self._receive = receive
         self._held: list[bytes] = []
         self._more = True
-        self._whole = anyio.Event()
+        self._whole = False
+        self._wanted: anyio.Event | None = None
+        """While somebody waits for the end of the body: most have it before."""
 
     def ignore(self) -> None:
         """Nobody here wants the body, or the rest of it, or somebody had it already."""
-        self._whole.set()
+        self._whole = True
+        if self._wanted:
+            self._wanted.set()
 
     async def read(self, most: int) -> bytes | None:
         """The whole body, or None when it has more than `most` bytes: then `receive` still gives all of it.
@@ -34,7 +38,7 @@ class Inbound:
                 return None
         body = b"".join(self._held)
         self._held.clear()
-        self._whole.set()
+        self.ignore()
         return body
 
     async def receive(self) -> bytes:
@@ -43,7 +47,7 @@ class Inbound:
             await self._next()
         if self._held:
             return self._held.pop(0)
-        self._whole.set()
+        self.ignore()
         return b""
 
     async def _next(self) -> bytes:
@@ -61,7 +65,9 @@ class Inbound:
         dead client is silent (measured on six of them). Raises what `work` raises, but for ClientDisconnect."""
 
         async def watch() -> None:
-            await self._whole.wait()
+            if not self._whole:
+                self._wanted = anyio.Event()
+                await self._wanted.wait()
             while (await self._receive())["type"] != "http.disconnect":
                 pass
             tasks.cancel_scope.cancel()

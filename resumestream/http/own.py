@@ -105,7 +105,7 @@ class Own:
             on_disconnect=self.on_disconnect,
             dialect=self.dialect or "unknown",
         )
-        outgoing = Outgoing(GeneratorSource(source, media_type=self.media_type), "the source")
+        outgoing = Outgoing(GeneratorSource(source, media_type=self.media_type), "the source", principal.limits)
         wanted = claims.Terms(retry_of=None if self.retry_of is None else StreamId(self.retry_of))
 
         def decide(binding: Binding | None, info: StreamInfo | None) -> claims.Start | claims.Attach:
@@ -139,7 +139,7 @@ class OwnResponse(Response):
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         hub = self._site.hub
-        with hub.reading(self._stream):
+        with hub.reads.reading(self._stream):
             info = await hub.answered(self._stream)
             await self._answer(info, scope)(scope, receive, send)
 

@@ -59,7 +59,7 @@ class Site:
         info = await self.hub.stat(stream)
         if info.gone:
             raise gone(info)
-        return self.hub.tail(stream, bounded(info, start), known=info)
+        return self.hub.reads.tail(stream, bounded(info, start), known=info)
 
     async def stream_for(self, conn: HTTPConnection, stream: StreamId, action: Action) -> StreamInfo:
         """The stream's record, if the caller may. Raises StreamNotFound for all who may not, in every state."""
@@ -139,7 +139,7 @@ class Site:
         if until is None and (form.end(info) if info.sealed else form.leave()) is None:
             require_cuttable(scope)
         return LogAnswer(
-            self.hub.tail(info.id, at, until=until, known=info),
+            self.hub.reads.tail(info.id, at, until=until, known=info),
             form,
             status=status,
             headers=[*headers, *of_stream(info, at, node=self.hub.worker), *outcome(info), *UNCACHED],

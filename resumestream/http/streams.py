@@ -95,7 +95,7 @@ class Streams:
             return await self._page(info, ask)
 
         async def live(scope: Scope, receive: Receive, send: Send) -> None:
-            with self._hub.reading(info.id):
+            with self._hub.reads.reading(info.id):
                 known = await self._hub.answered(info.id)
                 with about(known):
                     if known.gone:
@@ -110,7 +110,7 @@ class Streams:
         own = (*_content(info), *headers.position(info, until), ("content-length", str(until - at)))
 
         async def page(scope: Scope, receive: Receive, send: Send) -> None:
-            with self._hub.holding(info.id):
+            with self._hub.reads.holding(info.id):
                 await self._site.answer(scope, info, CatchUp(), at, headers=own, until=until)(scope, receive, send)
 
         return page
@@ -143,7 +143,7 @@ class Streams:
         """The offset behind the first `count` whole events: a scan, since logs count bytes."""
         if count > info.events:
             raise OffsetBeyondTail(f"from_event={count}, but stream {info.id} has {info.events} events.")
-        splitter, tail, at = Splitter(), self._hub.tail(info.id, 0, until=info.tail), 0
+        splitter, tail, at = Splitter(), self._hub.reads.tail(info.id, 0, until=info.tail), 0
         while count:
             if tail.at == info.tail:
                 return info.tail  # the last event's blank line never came
@@ -157,7 +157,7 @@ class Streams:
         """Whether an event ends right before `at`; ends are told by the line ends before it."""
         if at in (0, info.tail):
             return True
-        tail, before = self._hub.tail(info.id, max(0, at - 4), until=at), b""
+        tail, before = self._hub.reads.tail(info.id, max(0, at - 4), until=at), b""
         while tail.at < at:
             before += (await tail.receive()).data
         return before.endswith((b"\n\n", b"\r\r", b"\n\r\n", b"\n\r", b"\r\r\n"))

@@ -9,13 +9,16 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..policy import Policy
 from ..ports import LogStore
+from .filesystem import FileStore
 from .memory import MemoryStore
 from .sqlite import SQLiteStore
 
-__all__ = ["MemoryStore", "SQLiteStore", "open_store"]
+__all__ = ["FileStore", "MemoryStore", "SQLiteStore", "open_store"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)  # two letters at least: C:\ is a path
-_FORMS = "a path (SQLite), sqlite:///relative, sqlite:////absolute, memory:, or a LogStore"
+_FORMS = (
+    "a path (SQLite), sqlite:///relative, sqlite:////absolute, file:relative, file:///absolute, memory:, or a LogStore"
+)
 
 
 def open_store(store: str | os.PathLike[str] | LogStore, *, policy: Policy, serving: bool) -> LogStore:
@@ -34,6 +37,6 @@ def open_store(store: str | os.PathLike[str] | LogStore, *, policy: Policy, serv
             return SQLiteStore(Path(rest[3:]), policy=policy, serving=serving)
         case "" if rest and rest != ":memory:":
             return SQLiteStore(Path(rest), policy=policy, serving=serving)
-        case "file":
-            raise ConfigError(f"store {text!r}: file stores are not there yet; use {_FORMS}")
+        case "file" if (path := re.sub("^//(?=/)", "", rest)) and not path.startswith("//"):
+            return FileStore(Path(path), policy=policy, serving=serving)
     raise ConfigError(f"store {text!r} is not understood; use {_FORMS}")

@@ -6,18 +6,23 @@ comes meanwhile waits for one step at most.
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable
 
-from . import _payload
-from ._schema import primary_code
+from ._payload import Payload
+from ._reserve import Reserve
+from ._schema import begin, lost_a_sync, primary_code
 
 logger = logging.getLogger("resumestream.store")
 
 SCRUB_EVERY_S = 10
 """At most this often free pages are cut off and the WAL is emptied: both cost an fsync and writes."""
+LOOK_EVERY_S = 10
+"""So often a server looks for work that another process left, and for room to keep in reserve."""
 RETRY_S = 1
 """After another process or a full disk was in the way."""
 VACUUM_PAGES = 256
@@ -27,29 +32,41 @@ _Chore = tuple[int, bool]
 
 
 class Keeper:
-    """`chores` says that the list may hold work, `relax` spares its commits their sync. Only the writer's thread calls
-    it."""
+    """`relax` spares its commits their sync. With a `reserve` it serves: it finds the work of dead processes, too. Only
+    the writer's thread calls it. Several processes may do this on one store: each step sees the list as it is."""
 
-    def __init__(self, conn: sqlite3.Connection, *, chores: bool, relax: Callable[[], None]) -> None:
-        self._conn = conn
-        self._relax = relax
-        self.chores = chores
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        payload: Payload,
+        reserve: Reserve | None,
+        *,
+        busy_s: float,
+        relax: Callable[[], None],
+    ) -> None:
+        self._conn, self._payload, self._reserve = conn, payload, reserve
+        self._busy_s, self._relax = busy_s, relax
+        self.chores = reserve is not None
+        """The list may hold work."""
         self._at_hand: _Chore | None = None
         self._aside: set[_Chore] = set()
-        self._scrub = chores
+        self._scrub = self.chores
         self._scrub_at = 0.0
         self._not_before = 0.0
+        self._look_at = time.monotonic() + LOOK_EVERY_S if reserve else math.inf
 
     def wait_s(self) -> float | None:
         """How long until there is something to do; None for ever."""
-        if not self.chores and not self._scrub:
-            return None
-        due = self._not_before if self.chores else max(self._not_before, self._scrub_at)
-        return max(0.0, due - time.monotonic())
+        due = self._look_at
+        if self.chores:
+            due = min(due, self._not_before)
+        elif self._scrub:
+            due = min(due, max(self._not_before, self._scrub_at))
+        return max(0.0, due - time.monotonic()) if due < math.inf else None
 
     def step(self) -> bool:
         """Do one piece, due or not. Returns whether another could follow now. It is nobody's call: raises only where
-        its transaction cannot be rolled back."""
+        its transaction cannot be rolled back, or a sync was lost."""
         self._not_before = 0.0
         try:
             self._relax()
@@ -57,11 +74,16 @@ class Keeper:
                 self.chores = self._chore()
             elif self._scrub:
                 self._scrub = self._free()
+            if self._look_at <= time.monotonic():
+                self._look()
         except Exception as error:
             failed, self._at_hand = self._at_hand, None
             if self._conn.in_transaction:
                 self._conn.execute("ROLLBACK")
-            if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
+            if lost_a_sync(error):
+                raise
+            full = getattr(error, "errno", None) == errno.ENOSPC
+            if full or primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
                 self._not_before = time.monotonic() + RETRY_S
             elif failed and primary_code(error) != sqlite3.SQLITE_IOERR:
                 self._aside.add(failed)
@@ -72,15 +94,30 @@ class Keeper:
                 self.stop()
         return (self.chores or self._scrub) and time.monotonic() >= self._not_before
 
+    def recall(self) -> None:
+        """There may be work that nobody here knows of."""
+        self.chores = self._scrub = True
+
+    def end(self) -> None:
+        """Do nothing ever again."""
+        self.stop()
+        self._look_at = math.inf
+
     def stop(self) -> None:
-        """Leave the rest to whoever asks next, or opens the store next."""
+        """Leave the rest to whoever asks next, or to the next look."""
         self.chores = self._scrub = False
+
+    def _look(self) -> None:
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+        self.chores |= self._conn.execute("SELECT 1 FROM chore LIMIT 1").fetchone() is not None
+        if self._reserve:
+            self._reserve.take()
 
     def _chore(self) -> bool:
         """One piece of the oldest chore that is not set aside, erasing first: it is promised within a time, and gives
         a full disk room. False when there is none."""
         conn = self._conn
-        conn.execute("BEGIN IMMEDIATE")
+        begin(conn, self._busy_s)
         sql = (
             "SELECT chore.stream, packed, tail, gone IS NOT NULL OR id IS NULL AS erase FROM chore "
             "LEFT JOIN stream ON stream.row = chore.stream ORDER BY erase DESC, chore.stream LIMIT ?"
@@ -91,14 +128,14 @@ class Keeper:
             stream, packed, tail, erase = found
             self._at_hand = stream, bool(erase)
             if erase:
-                done = not _payload.erase(conn, stream)
-                self._scrub = True
+                done = not self._payload.erase(conn, stream)
             else:
-                packed = _payload.pack(conn, stream, packed, tail) if packed < tail else tail
+                packed = self._payload.pack(conn, stream, packed, tail) if packed < tail else tail
                 conn.execute("UPDATE chore SET packed = ? WHERE stream = ?", (packed, stream))
                 done = packed == tail
             if done:
                 conn.execute("DELETE FROM chore WHERE stream = ?", (stream,))
+            self._scrub = True
         conn.execute("COMMIT")
         self._at_hand = None
         return found is not None
@@ -107,15 +144,13 @@ class Keeper:
         """Cut off some free pages; when there are none left, empty the WAL. False when that is done."""
         conn = self._conn
         if conn.execute("PRAGMA freelist_count").fetchone()[0]:
+            begin(conn, self._busy_s)
             conn.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            conn.execute("COMMIT")
             return True
-        (busy_ms,) = conn.execute("PRAGMA busy_timeout").fetchone()
-        conn.execute("PRAGMA busy_timeout = 0")  # a reader in the way is a reason to come back, not to wait
-        try:
-            (blocked, _, _) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            conn.execute(f"PRAGMA busy_timeout = {busy_ms}")
+        # A reader in the way is a reason to come back, not to wait
+        (blocked, _, _) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self._scrub_at = time.monotonic() + SCRUB_EVERY_S
         if blocked:
             self._scrub_at = self._not_before = time.monotonic() + RETRY_S
-        return bool(blocked)
+        return self._payload.free(conn) or bool(blocked)

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
+import logging
+import math
 import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..model import Attempt, Binding, Gone, Head, NewStream, Outcome, Query, Seal, State, StreamId, StreamInfo
+from ..errors import StoreError
+from ..model import (
+    Attempt,
+    Binding,
+    Entry,
+    Gone,
+    Head,
+    Kept,
+    NewStream,
+    Outcome,
+    Query,
+    Seal,
+    State,
+    StreamId,
+    StreamInfo,
+)
 from . import _rules
+
+logger = logging.getLogger("resumestream.store")
+
+PROBE_BYTES = 64 * 1024
+"""Of the row that a probe writes: each index of `stream` may split a page at a create."""
 
 _OF_NEW = ("id", "principal", "upstream", "key", "scope", "worker")
 _OF_INFO = ("epoch", "tail", "events", "cancel_requested", "gone", "gone_at")
-_NAMES = (*_OF_NEW, *_OF_INFO, "sealed_at", "record")
+_NAMES = (*_OF_NEW, *_OF_INFO, "sealed_at", "due_at", "record", "sum")
 _COLUMNS = ", ".join(_NAMES)
 _FIXED = ("id", "principal", "upstream", "key", "scope")
 """Columns that never change: to set them again would rewrite their indexes."""
@@ -29,12 +55,36 @@ def _dump(info: StreamInfo) -> dict[str, Any]:
     rest = asdict(info)
     new = rest["new"]
     columns = {name: new.pop(name) for name in _OF_NEW} | {name: rest.pop(name) for name in _OF_INFO}
-    sealed_at = info.seal.sealed_at if info.seal else None
-    return {**columns, "sealed_at": sealed_at, "record": json.dumps(rest, separators=(",", ":"))}
+    columns["sealed_at"] = info.seal.sealed_at if info.seal else None
+    columns["due_at"] = info.due_at if info.due_at < math.inf else None
+    columns["record"] = json.dumps(rest, separators=(",", ":"))
+    return columns | {"sum": _sum(columns)}
+
+
+def _sum(columns: Mapping[str, Any]) -> int:
+    """What tells that a record is as it was written. Unsealed ones have none: every append changes them."""
+    if columns["sealed_at"] is None:
+        return 0
+    values = [_plain(columns[name]) for name in _NAMES if name != "sum"]
+    return zlib.crc32(json.dumps(values, separators=(",", ":")).encode())
+
+
+def _plain(value: Any) -> Any:
+    """As SQLite gives it back, whatever it was given."""
+    return float(value) if isinstance(value, int) else value
 
 
 def _load(row: tuple[Any, ...]) -> StreamInfo:
     columns = dict(zip(_NAMES, row, strict=True))
+    try:
+        if columns["sum"] == _sum(columns):
+            return _built(columns)
+    except (ValueError, KeyError, TypeError, AttributeError):  # one that is unsealed, and so has no sum
+        pass
+    raise StoreError(f"the record of stream {columns['id']} is damaged: it is not as it was written")
+
+
+def _built(columns: dict[str, Any]) -> StreamInfo:
     record = json.loads(columns["record"])
     new, head, seal = record["new"], record["head"], record["seal"]
     new |= {name: columns[name] for name in _OF_NEW} | {"labels": tuple(new["labels"])}
@@ -44,12 +94,17 @@ def _load(row: tuple[Any, ...]) -> StreamInfo:
         head=head and Head(head["status"], tuple((name, value) for name, value in head["headers"])),
         tail=columns["tail"],
         events=columns["events"],
-        attempts=tuple(Attempt(**attempt) for attempt in record["attempts"]),
+        attempts=tuple(map(_attempt, record["attempts"])),
         seal=seal and Seal(**(seal | {"outcome": Outcome(seal["outcome"])})),
         cancel_requested=bool(columns["cancel_requested"]),
         gone=columns["gone"] and Gone(columns["gone"]),
         gone_at=columns["gone_at"],
     )
+
+
+def _attempt(fields: dict[str, Any]) -> Attempt:
+    known: dict[str, Any] = {**fields, "outcome": fields["outcome"] and Outcome(fields["outcome"])}
+    return Attempt(**known)
 
 
 def insert(conn: sqlite3.Connection, info: StreamInfo) -> None:
@@ -78,13 +133,102 @@ def get(conn: sqlite3.Connection, stream: StreamId) -> tuple[int, StreamInfo]:
     return found[0], _load(found[1:])
 
 
+def sum_all(conn: sqlite3.Connection) -> None:
+    """Give every record its sum, as it is."""
+    rows = conn.execute(f"SELECT row, {_COLUMNS} FROM stream")
+    while some := rows.fetchmany(1000):
+        sums = [(_sum(dict(zip(_NAMES, columns, strict=True))), row) for row, *columns in some]
+        conn.executemany("UPDATE stream SET sum = ? WHERE row = ?", sums)
+
+
+def damage(conn: sqlite3.Connection) -> Iterator[str]:
+    """One sentence for each record that is not as it was written."""
+    for row in conn.execute(f"SELECT {_COLUMNS} FROM stream"):
+        try:
+            _load(row)
+        except StoreError as error:
+            yield error.message
+
+
+def _intact(
+    conn: sqlite3.Connection, sql: str, values: Sequence[object] = (), limit: int | None = None
+) -> list[StreamInfo]:
+    """The first records that are as they were written: one that is damaged hides no other."""
+
+    def loaded() -> Iterator[StreamInfo]:
+        for row in rows:
+            try:
+                yield _load(row)
+            except StoreError as error:
+                _tell_once(error.message)
+
+    rows = conn.execute(sql, values)
+    try:
+        return list(itertools.islice(loaded(), limit))
+    finally:
+        rows.close()
+
+
+@functools.lru_cache(maxsize=1024)
+def _tell_once(message: str) -> None:
+    logger.error("%s; it is left out of lists", message)
+
+
 def unsealed(conn: sqlite3.Connection) -> list[StreamInfo]:
-    return [_load(row) for row in conn.execute(f"SELECT {_COLUMNS} FROM stream WHERE sealed_at IS NULL ORDER BY row")]
+    # The plus has SQLite sort the few there are, and not look for them among all
+    return _intact(conn, f"SELECT {_COLUMNS} FROM stream WHERE sealed_at IS NULL ORDER BY +row")
 
 
-def cancel_requests(conn: sqlite3.Connection) -> list[StreamId]:
-    asked = "SELECT id FROM stream WHERE cancel_requested AND sealed_at IS NULL ORDER BY row"
-    return [StreamId(id_) for (id_,) in conn.execute(asked)]
+def owners(conn: sqlite3.Connection) -> set[str]:
+    return {worker for (worker,) in conn.execute("SELECT DISTINCT worker FROM stream WHERE sealed_at IS NULL")}
+
+
+def held(conn: sqlite3.Connection, worker: str) -> dict[StreamId, bool]:
+    sql = "SELECT id, cancel_requested FROM stream WHERE worker = ? AND sealed_at IS NULL"
+    return {StreamId(id_): bool(asked) for id_, asked in conn.execute(sql, (worker,))}
+
+
+def due(conn: sqlite3.Connection, now: float, limit: int) -> list[StreamInfo]:
+    return _intact(conn, f"SELECT {_COLUMNS} FROM stream WHERE due_at <= ? ORDER BY due_at", (now,), limit)
+
+
+def oldest(conn: sqlite3.Connection, limit: int, principal: str | None) -> list[StreamInfo]:
+    # The plus keeps SQLite on the index by age, which gives the oldest first
+    theirs, values = ("", ()) if principal is None else (" AND +principal = ?", (principal,))
+    full = "sealed_at IS NOT NULL AND gone IS NULL AND tail > 0"
+    sql = f"SELECT {_COLUMNS} FROM stream WHERE {full}{theirs} ORDER BY sealed_at LIMIT {limit:d}"
+    return [_load(row) for row in conn.execute(sql, values)]
+
+
+def kept(conn: sqlite3.Connection, principal: str | None) -> Kept:
+    theirs, values = ("", ()) if principal is None else (" AND +principal = ?", (principal,))
+    live, live_bytes = conn.execute(
+        f"SELECT count(*), ifnull(sum(tail), 0) FROM stream WHERE sealed_at IS NULL{theirs}", values
+    ).fetchone()
+    (sealed_bytes,) = conn.execute(
+        f"SELECT ifnull(sum(payload_bytes), 0) FROM kept WHERE TRUE{theirs}", values
+    ).fetchone()
+    return Kept(live, live_bytes + sealed_bytes)
+
+
+def enter(conn: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    """Into the ledger."""
+    for entry in entries:
+        values = (entry.stream, entry.number, entry.principal, entry.attempt.ended_at or 0.0)
+        texts = (json.dumps(entry.labels), json.dumps(asdict(entry.attempt), separators=(",", ":")))
+        conn.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?)", values + texts)
+
+
+def ledger(conn: sqlite3.Connection, since: float, limit: int) -> list[Entry]:
+    sql = "SELECT stream, number, principal, labels, attempt FROM ledger WHERE ended_at >= ? ORDER BY ended_at LIMIT ?"
+    return [
+        Entry(StreamId(stream), number, principal, tuple(json.loads(labels)), _attempt(json.loads(attempt)))
+        for stream, number, principal, labels, attempt in conn.execute(sql, (since, limit))
+    ]
+
+
+def prune(conn: sqlite3.Connection, before: float) -> None:
+    conn.execute("DELETE FROM ledger WHERE ended_at < ?", (before,))
 
 
 def find(conn: sqlite3.Connection, query: Query) -> list[StreamInfo]:
@@ -111,8 +255,8 @@ def find(conn: sqlite3.Connection, query: Query) -> list[StreamInfo]:
         last = conn.execute("SELECT row, principal FROM stream WHERE id = ?", (query.after,)).fetchone()
         _rules.page_start(query.after, last and last[1], query)
         condition("row < ?", last[0])
-    sql = f"SELECT {_COLUMNS} FROM stream WHERE {' AND '.join(where)} ORDER BY row DESC LIMIT ?"
-    return [_load(row) for row in conn.execute(sql, (*values, query.limit))]
+    sql = f"SELECT {_COLUMNS} FROM stream WHERE {' AND '.join(where)} ORDER BY row DESC"
+    return _intact(conn, sql, values, query.limit)
 
 
 def binding(conn: sqlite3.Connection, key: str) -> Binding | None:
@@ -139,5 +283,6 @@ def secrets(conn: sqlite3.Connection) -> tuple[bytes, ...]:
 
 
 def touch(conn: sqlite3.Connection) -> None:
-    """Write something that nobody would miss."""
-    conn.execute("INSERT OR REPLACE INTO probe VALUES (1)")
+    """Write what nobody would miss, with as many new pages as a create may need."""
+    row = conn.execute("INSERT INTO probe (filler) VALUES (zeroblob(?))", (PROBE_BYTES,)).lastrowid
+    conn.execute("DELETE FROM probe WHERE id < ?", (row,))

@@ -24,6 +24,7 @@ from ..model import (
     EARLIER_KEPT,
     Attempt,
     Binding,
+    Entry,
     Gone,
     Head,
     Lease,
@@ -78,13 +79,15 @@ def bound(binding: Binding | None, new: NewStream, replaces: StreamId | None) ->
     return Binding(new.id, new.fingerprint, earlier)
 
 
-def acquired(info: StreamInfo, worker: str) -> StreamInfo:
+def acquired(info: StreamInfo, worker: str, after: int) -> StreamInfo:
     if not allows(info.state, Moved.BYTES_LOGGED):
         raise StreamSealed(f"stream {info.id} has ended; there is nothing to take over", stream=info.id)
+    if info.epoch != after:
+        raise LeaseLost(f"stream {info.id} is at epoch {info.epoch}, not {after}: it was taken over", stream=info.id)
     return replace(info, new=replace(info.new, worker=worker), epoch=info.epoch + 1)
 
 
-def begun(info: StreamInfo, lease: Lease, attempt: Attempt, head: Head) -> StreamInfo:
+def begun(info: StreamInfo, lease: Lease, attempt: Attempt, head: Head | None) -> StreamInfo:
     owned(lease, epoch=info.epoch)
     if not allows(info.state, Moved.BYTES_LOGGED):
         raise StreamSealed(f"stream {info.id} has ended; no further call can belong to it", stream=info.id)
@@ -93,7 +96,22 @@ def begun(info: StreamInfo, lease: Lease, attempt: Attempt, head: Head) -> Strea
 
 def sealed(info: StreamInfo, lease: Lease, seal: Seal, now: float) -> StreamInfo:
     owned(lease, epoch=info.epoch)
-    return replace(info, seal=replace(seal, sealed_at=now)) if allows(info.state, _ENDS_BY[seal.outcome]) else info
+    if not allows(info.state, _ENDS_BY[seal.outcome]):
+        return info
+    attempts = info.attempts
+    if attempts:
+        before = sum(attempt.bytes for attempt in attempts[:-1])
+        last = replace(attempts[-1], ended_at=now, bytes=info.tail - before, outcome=seal.outcome)
+        attempts = (*attempts[:-1], last)
+    return replace(info, seal=replace(seal, sealed_at=now), attempts=attempts)
+
+
+def entries(info: StreamInfo) -> list[Entry]:
+    """The ledger's entries of a stream that was just sealed."""
+    new = info.new
+    return [
+        Entry(info.id, number, new.principal, new.labels, attempt) for number, attempt in enumerate(info.attempts, 1)
+    ]
 
 
 def cancel_requested(info: StreamInfo) -> StreamInfo:

@@ -22,8 +22,10 @@ from anyio.lowlevel import current_token
 
 from ..errors import ResumeStreamError, StoreError
 from ._keeper import Keeper
-from ._payload import ChunkWriter
-from ._schema import primary_code, translate
+from ._payload import Payload
+from ._reserve import Reserve
+from ._schema import FAILURES, begin, lost_a_sync, primary_code, translate
+from ._slices import ChunkWriter
 
 logger = logging.getLogger("resumestream.store")
 
@@ -44,9 +46,10 @@ class Batch:
 
 
 class _Call:
-    """Somebody who waits for the writer: by itself, for one piece of idle-time work."""
+    """Somebody who waits for the writer: by itself, for one piece of idle-time work; `anew`: from the list of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, anew: bool = False) -> None:
+        self.anew = anew
         self.done = anyio.Event()
         self.result: Any = None
         self.error: Exception | None = None
@@ -55,18 +58,28 @@ class _Call:
 class _Write(_Call):
     """For an operation to be committed."""
 
-    def __init__(self, op: Callable[[Batch], object], disk: bool) -> None:
+    def __init__(self, op: Callable[[Batch], object], disk: bool, vital: bool) -> None:
         super().__init__()
-        self.op, self.disk = op, disk
+        self.op, self.disk, self.vital = op, disk, vital
 
 
 class Writer:
     """Make it on the loop that will call it. `conn` is its own from then on, until `join` has returned."""
 
-    def __init__(self, conn: sqlite3.Connection, location: str, *, all_disk: bool, chores: bool) -> None:
-        self._conn, self._location, self._all_disk = conn, location, all_disk
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        location: str,
+        payload: Payload,
+        reserve: Reserve | None,
+        *,
+        all_disk: bool,
+        busy_s: float,
+    ) -> None:
+        self._conn, self._location, self._reserve = conn, location, reserve
+        self._all_disk, self._busy_s = all_disk, busy_s
         # What it moves and drops is durable already; the next synced commit covers it
-        self._keeper = Keeper(conn, chores=chores, relax=partial(self._sync, False))
+        self._keeper = Keeper(conn, payload, reserve, busy_s=busy_s, relax=partial(self._sync, False))
         self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._full: bool | None = None
         self._kept_at = 0.0
@@ -77,15 +90,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="resumestream-writer", daemon=True)
         self._thread.start()
 
-    async def call(self, op: Callable[[Batch], T], *, disk: bool) -> T:
-        """What `op` returns or raises, once it is committed: at disk level if `disk`, else to survive a process kill.
-        Cancelled, it stops waiting; the operation happens all the same. `op` may run again if its commit failed."""
-        result: T = await self._wait(_Write(op, disk))
+    async def call(self, op: Callable[[Batch], T], *, disk: bool, vital: bool = False) -> T:
+        """What `op` returns or raises, once it is committed: at disk level if `disk`, else to survive a process kill;
+        if `vital`, out of the reserve where nothing else is left. Cancelled, it stops waiting; the operation happens
+        all the same. `op` may run again if its commit failed."""
+        result: T = await self._wait(_Write(op, disk, vital))
         return result
 
-    async def keep(self) -> bool:
-        """Do one piece of idle-time work now. Returns whether there is more."""
-        return bool(await self._wait(_Call()))
+    async def keep(self, *, anew: bool = False) -> bool:
+        """Do one piece of idle-time work now, `anew`: also of what others left. Returns whether there is more."""
+        return bool(await self._wait(_Call(anew=anew)))
 
     def stop(self) -> None:
         """Let the thread end after what was asked before."""
@@ -111,6 +125,8 @@ class Writer:
                 self._write(writes)
             for call in calls:
                 if not isinstance(call, _Write):
+                    if call.anew:
+                        self._keeper.recall()
                     call.result = self._keep()
             self._report(calls)
             if not asked or (self._keeper.wait_s() == 0 and time.monotonic() > self._kept_at + KEEP_EVERY_S):
@@ -135,9 +151,16 @@ class Writer:
         elif error and len(calls) > 1 and not _hits_all(error):
             for call in calls:
                 self._write([call])
+        elif error and self._finds_room(calls, error):
+            self._write(calls)
         elif error:
             for call in calls:
-                call.error = translate(error, self._location) if isinstance(error, sqlite3.Error) else error
+                call.error = translate(error, self._location) if isinstance(error, FAILURES) else error
+
+    def _finds_room(self, calls: list[_Write], error: Exception) -> bool:
+        """Whether the reserve was there, and was given up for them."""
+        full = primary_code(error) == sqlite3.SQLITE_FULL and all(call.vital for call in calls)
+        return full and self._reserve is not None and self._reserve.give_up()
 
     def _commit(self, calls: list[_Write]) -> Exception | None:
         """One transaction. Returns why nothing of it happened; what one operation refused is that call's own error."""
@@ -145,7 +168,7 @@ class Writer:
         batch = Batch(conn, ChunkWriter(conn))
         try:
             self._sync(self._all_disk or any(call.disk for call in calls))
-            conn.execute("BEGIN IMMEDIATE")
+            begin(conn, self._busy_s)
             for call in calls:
                 call.error = None
                 try:
@@ -155,8 +178,7 @@ class Writer:
             batch.chunks.flush()
             conn.execute("COMMIT")
         except Exception as error:
-            if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
-                # The kernel reports a lost page once; the next fsync would succeed over the hole
+            if lost_a_sync(error):
                 self._break(error)
             self._roll_back()
             return error
@@ -179,7 +201,7 @@ class Writer:
                 "the store at %s takes no more writes until it is opened again", self._location, exc_info=error
             )
             self._broken = repr(error)
-        self._keeper.stop()
+        self._keeper.end()
 
     def _keep(self) -> bool:
         self._kept_at = time.monotonic()

@@ -18,12 +18,21 @@ def _elapsed() -> float:
 
 class StoreClock:
     """Wall time when it was made, from then on advanced by elapsed time alone: an operator or NTP that sets the wall
-    clock back or forth makes no stream expire early and no seal older than its payload. Call it from any thread."""
+    clock back or forth makes no stream expire early and no seal older than its payload. Call it from any thread.
 
-    def __init__(self, *, wall: Callable[[], float] = time.time, elapsed: Callable[[], float] = _elapsed) -> None:
+    `start` is another clock's: both tell the same time then, whatever the wall clock says by now."""
+
+    def __init__(
+        self,
+        *,
+        start: float | None = None,
+        wall: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = _elapsed,
+    ) -> None:
         self._elapsed = elapsed
-        self._start = wall() - elapsed()
+        self.start = wall() - elapsed() if start is None else start
+        """When elapsed time was nothing, in seconds since the epoch. Means the same to every process of one boot."""
 
     def __call__(self) -> float:
         """Seconds since the epoch."""
-        return self._start + self._elapsed()
+        return self.start + self._elapsed()

@@ -12,8 +12,10 @@ from ..model import (
     Attempt,
     Binding,
     Durability,
+    Entry,
     Gone,
     Head,
+    Kept,
     Lease,
     NewStream,
     Query,
@@ -21,8 +23,10 @@ from ..model import (
     StreamId,
     StreamInfo,
 )
+from ..ports import Peers
 from . import _rules
 from .clock import StoreClock
+from .peers import Alone
 
 
 class MemoryStore:
@@ -34,16 +38,22 @@ class MemoryStore:
 
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
         self.secrets: Sequence[bytes] = (secrets.token_bytes(32),)
+        self.peers: Peers = Alone()
+        self._entered = 0
         self._clock = clock or StoreClock()
         self._streams: dict[StreamId, StreamInfo] = {}
         self._payloads: dict[StreamId, bytearray] = {}
         self._bindings: dict[str, Binding] = {}
+        self._ledger: list[Entry] = []
 
     async def __aenter__(self) -> Self:
+        if not self._entered:
+            self.peers = Alone()  # what an earlier user left behind is nobody's now
+        self._entered += 1
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        pass
+        self._entered -= 1
 
     async def probe(self) -> None:
         pass
@@ -61,11 +71,11 @@ class MemoryStore:
     async def binding(self, key: str) -> Binding | None:
         return self._bindings.get(key)
 
-    async def acquire(self, stream: StreamId, worker: str) -> Lease:
-        info = self._streams[stream] = _rules.acquired(self._info(stream), worker)
+    async def acquire(self, stream: StreamId, worker: str, *, after: int) -> Lease:
+        info = self._streams[stream] = _rules.acquired(self._info(stream), worker, after)
         return Lease(stream, worker, info.epoch)
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head) -> None:
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None) -> None:
         self._streams[lease.stream] = _rules.begun(self._info(lease.stream), lease, attempt, head)
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
@@ -76,7 +86,10 @@ class MemoryStore:
         return at + len(data)
 
     async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
-        info = self._streams[lease.stream] = _rules.sealed(self._info(lease.stream), lease, seal, self.now())
+        before = self._info(lease.stream)
+        info = self._streams[lease.stream] = _rules.sealed(before, lease, seal, self.now())
+        if info is not before:
+            self._ledger += _rules.entries(info)
         return info
 
     async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:
@@ -99,11 +112,14 @@ class MemoryStore:
     async def unsealed(self) -> list[StreamInfo]:
         return [info for info in self._streams.values() if not info.sealed]
 
+    async def owners(self) -> set[str]:
+        return {info.new.worker for info in await self.unsealed()}
+
     async def request_cancel(self, stream: StreamId) -> None:
         self._streams[stream] = _rules.cancel_requested(self._info(stream))
 
-    async def cancel_requests(self) -> list[StreamId]:
-        return [info.id for info in self._streams.values() if info.cancel_requested and not info.sealed]
+    async def held(self, worker: str) -> dict[StreamId, bool]:
+        return {info.id: info.cancel_requested for info in await self.unsealed() if info.new.worker == worker}
 
     async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
         info = self._streams[stream] = _rules.purged(self._info(stream), why, self.now())
@@ -118,6 +134,36 @@ class MemoryStore:
         key = info.new.key
         if key is not None and self._bindings[key].stream == stream:
             del self._bindings[key]
+
+    async def due(self, limit: int) -> list[StreamInfo]:
+        now = self.now()
+        due = [info for info in self._streams.values() if info.due_at <= now]
+        return sorted(due, key=lambda info: info.due_at)[:limit]
+
+    async def oldest(self, limit: int, principal: str | None = None) -> list[StreamInfo]:
+        full = [(info.seal.sealed_at, info) for info in self._of(principal) if info.seal and info.tail]
+        return [info for _, info in sorted(full, key=lambda pair: pair[0]) if not info.gone][:limit]
+
+    async def kept(self, principal: str | None = None) -> Kept:
+        infos = self._of(principal)
+        return Kept(sum(not info.sealed for info in infos), sum(info.tail for info in infos if not info.gone))
+
+    async def ledger(self, *, since: float = 0.0, limit: int = 1000) -> list[Entry]:
+        return [entry for entry in self._ledger if (entry.attempt.ended_at or 0.0) >= since][:limit]
+
+    async def prune(self, before: float) -> None:
+        self._ledger = [entry for entry in self._ledger if (entry.attempt.ended_at or 0.0) >= before]
+
+    async def tidy(self) -> None:
+        pass
+
+    async def verify(self, stream: StreamId | None = None) -> list[str]:
+        if stream is not None:
+            self._info(stream)
+        return []
+
+    def _of(self, principal: str | None) -> list[StreamInfo]:
+        return [info for info in self._streams.values() if principal in (None, info.new.principal)]
 
     def _info(self, stream: StreamId) -> StreamInfo:
         try:

@@ -17,7 +17,7 @@ _SLICE_BYTES = 64 * 1024
 
 
 class Call:
-    """A request, ready to be made. `headers` are what `forwarded` gave, `target` what `target` gave.
+    """A request, ready to be made, once. `headers` are what `forwarded` gave, `target` what `target` gave.
 
     `body` is bytes, or an async function that gives the next piece and at the end an empty one; then `length` is its
     whole length in bytes, or None where that is not known. Raises InvalidHeader for what HTTP/1.1 cannot carry.
@@ -38,7 +38,7 @@ class Call:
         self.upstream = name
         self._config = upstream
         self._pool = pool
-        self._body = body
+        self._body: Body | None = _slices(body) if isinstance(body, bytes) else body
         framing = _framing(method, len(body) if isinstance(body, bytes) else length)
         host = (b"host", upstream.origin.authority.encode("ascii"))
         self._request = _request(method, target, [host, *headers, *framing])
@@ -48,7 +48,8 @@ class Call:
         closed at once and the call may have been billed."""
         origin = self._config.origin
         connection = await self._pool.connect(origin, self._config.connect_s)
-        body = _slices(self._body) if isinstance(self._body, bytes) else self._body
+        body, self._body = self._body, None  # the answer may take an hour; a body sent is let go
+        assert body is not None
         response = await connection.request(self._request, body)
         return HttpAnswer(self._pool, origin, connection, self._request.method, response)
 
@@ -106,7 +107,9 @@ def _slices(body: bytes) -> Body:
 
     async def next_slice() -> bytes:
         nonlocal rest
-        piece, rest = rest[:_SLICE_BYTES], rest[_SLICE_BYTES:]
-        return bytes(piece)
+        piece, rest = bytes(rest[:_SLICE_BYTES]), rest[_SLICE_BYTES:]
+        if not rest:
+            rest = memoryview(b"")  # an empty view would still hold the whole body
+        return piece
 
     return next_slice

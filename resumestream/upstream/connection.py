@@ -21,6 +21,8 @@ Body = Callable[[], Awaitable[bytes]]
 # policies and rate limits of a provider behind proxies, and still bounds what a hostile one can make us keep.
 _HEAD_BYTES = 64 * 1024
 
+_FRAMINGS = {b"transfer-encoding", b"content-length"}
+
 LOST = {
     "no_answer": "closed the connection without an answer",
     "connection_closed": "closed the connection in the middle of its answer",
@@ -42,6 +44,7 @@ class Connection:
 
     def _reset(self) -> None:
         self._response: h11.Response | None = None
+        self._answered = self._ambiguous = False
         self._parts: list[bytes] = []
         self._ended = False
         self._lost: str | None = None
@@ -71,12 +74,13 @@ class Connection:
                     group.cancel_scope.cancel()
             if self._body_error is not None:
                 raise self._body_error
-            if self._response is None:
+            response, self._response = self._response, None
+            if response is None:
                 raise self._failure()
         except BaseException:
             await self.aclose()
             raise
-        return self._response
+        return response
 
     async def receive(self) -> bytes:
         """All body bytes that came with one read of the socket, never none. Raises EndOfStream, UpstreamLost.
@@ -127,7 +131,7 @@ class Connection:
             scope.cancel()
 
     async def _listen(self) -> None:
-        while self._response is None and not self._lost:
+        while not self._answered and not self._lost:
             await self._read()
         if not self._sent:
             # The last piece may have left and its sender not yet run on.
@@ -159,7 +163,9 @@ class Connection:
                         if response.status_code > 599:  # no ASGI server could pass it on
                             self._lost = "bad_framing"
                             return
-                        self._response = response
+                        self._response, self._answered = response, True
+                        # Two framings in one answer: somebody else may see its end elsewhere (RFC 9112 §6.3).
+                        self._ambiguous = {name for name, _ in response.headers} >= _FRAMINGS
                     case h11.EndOfMessage():
                         self._ended = True
                     case h11.NEED_DATA | h11.PAUSED | h11.ConnectionClosed():
@@ -168,14 +174,8 @@ class Connection:
             self._lost = otherwise
 
     @property
-    def _ambiguous(self) -> bool:
-        """Two framings in one answer: somebody else may see its end elsewhere (RFC 9112 §6.3)."""
-        names = {name for name, _ in self._response.headers} if self._response else set()
-        return {b"transfer-encoding", b"content-length"} <= names
-
-    @property
     def _closed(self) -> str:
-        return "connection_closed" if self._response else "no_answer"
+        return "connection_closed" if self._answered else "no_answer"
 
     def _failure(self) -> UpstreamLost:
         detail = self._lost or "no_answer"

@@ -129,7 +129,7 @@ class _Socket(anyio.abc.ByteStream):
 
     def __init__(self, stream: anyio.abc.SocketStream) -> None:
         self._stream = stream
-        self._sending = anyio.CancelScope()
+        self._sending: anyio.CancelScope | None = None
         self._more = False
         self.ended = False
         self.given_up = False
@@ -146,10 +146,12 @@ class _Socket(anyio.abc.ByteStream):
         # Shielded, so that nothing but giving up ends it: see above. Whoever listens gives up when it is cancelled.
         with anyio.CancelScope(shield=True) as self._sending:
             await self._stream.send(item)
+        self._sending = None
 
     def give_up_sending(self) -> None:
         self.given_up = True
-        self._sending.cancel()
+        if self._sending:
+            self._sending.cancel()
 
     async def receive(self, max_bytes: int = _READ_BYTES) -> bytes:
         try:

@@ -1,5 +1,6 @@
 """The servers that the benchmarks compare, each a process of its own under uvicorn: `python peers.py NAME [ARGUMENT]`.
 
+held      an ASGI app whose answers stay open, as those of live streams do: the provider of those
 raw       a bare ASGI app that sends from memory: the ceiling for any Python app under uvicorn, and the provider
 relay URL a plain Starlette + aiohttp relay of what is at URL, as one writes it in an afternoon; it keeps nothing
 ours URL  resumestream in front of URL; a third argument is its store
@@ -82,6 +83,29 @@ def raw() -> ASGIApp:
     return app
 
 
+def held() -> ASGIApp:
+    """`?bytes=N&piece=M&rate=R`: so many bytes of events, in pieces of about M, R of them a second, and with R = 0 as
+    fast as the socket takes them. Then the answer stays open, unless `&end=1` ends it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = {name: int(value) for name, value in parse_qsl(scope["query_string"].decode())}
+        piece = event(0) * max(1, asked["piece"] // len(event(0)))
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [SSE]})
+        for _ in range(0, asked["bytes"], len(piece)):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if asked["rate"]:
+                await asyncio.sleep(1 / asked["rate"])
+        if asked.get("end"):
+            return await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return None
+
+    return app
+
+
 def relay(upstream: str) -> ASGIApp:
     import aiohttp
     from starlette.applications import Starlette
@@ -130,7 +154,7 @@ def metered(app: ASGIApp) -> ASGIApp:
     return either
 
 
-PEERS: dict[str, Callable[..., ASGIApp]] = {"raw": raw, "relay": relay, "ours": ours}
+PEERS: dict[str, Callable[..., ASGIApp]] = {"held": held, "raw": raw, "relay": relay, "ours": ours}
 
 
 def main(name: str, *arguments: str) -> None:

@@ -34,6 +34,7 @@ class Run:
 @dataclass(frozen=True)
 class Server:
     url: str
+    pid: int
 
     def measured(self, what: Literal["replay", "live"], request: str, count: int) -> Run:
         """Run client.py, which says what its arguments mean."""
@@ -43,6 +44,11 @@ class Server:
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=DEADLINE_S, check=True)
         cpu_s, said = self.cpu_s() - before, json.loads(done.stdout)
         return Run(said["seconds"], said["bytes"], said["events"], cpu_s)
+
+    def memory_bytes(self) -> int:
+        """What it holds beside the files it maps. Linux only."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return int(rollup.partition("\nAnonymous:")[2].split()[0]) * 1024
 
     def cpu_s(self) -> float:
         with DIRECT.open(f"{self.url}/_cpu", timeout=DEADLINE_S) as answer:
@@ -67,7 +73,7 @@ def serving(name: str, *arguments: str) -> Iterator[Server]:
             url = process.stdout.readline().strip()
             if not url:
                 raise SystemExit(f"{name} did not start; it says why above")
-            yield Server(url)
+            yield Server(url, process.pid)
         finally:
             process.stdin.close()
             try:

@@ -1,0 +1,108 @@
+"""The open reads of one process: what each reads from, and what they keep alive."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from .follower import Follower
+from .live import Live, Windows
+from .model import StreamId, StreamInfo
+from .ports import LogStore
+from .tail import Tail
+
+
+class Reads:
+    """`live` are the streams drained here. `spawn` starts a task in the Hub's task group; `left` hears when the last
+    reader of a stream drained here has left; `closing` says that the server goes down."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        live: Mapping[StreamId, Live],
+        windows: Windows,
+        *,
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        left: Callable[[Live], None],
+        closing: Callable[[], bool],
+    ) -> None:
+        self._store, self._live, self._windows = store, live, windows
+        self._spawn, self._left, self._closing = spawn, left, closing
+        self._open: Counter[StreamId] = Counter()
+        self._followers: dict[StreamId, Follower] = {}
+
+    def open(self, stream: StreamId) -> bool:
+        """Whether a read is open that keeps the payload from expiring."""
+        return self._open[stream] > 0
+
+    @contextmanager
+    def holding(self, stream: StreamId) -> Iterator[None]:
+        """Keep the payload from expiring meanwhile."""
+        self._open[stream] += 1
+        try:
+            yield
+        finally:
+            self._open[stream] -= 1
+            if not self._open[stream]:
+                del self._open[stream]
+
+    @contextmanager
+    def reading(self, stream: StreamId) -> Iterator[None]:
+        """Count as an open live read meanwhile: what `on_disconnect` goes by. Keeps the payload, too."""
+        live = self._live.get(stream)
+        try:
+            with self.holding(stream), live.audience.reading() if live else nullcontext():
+                yield
+        finally:
+            if live and not live.audience.readers:
+                self._left(live)
+            if not self.open(stream) and (follower := self._followers.get(stream)):
+                follower.stop()
+
+    def tail(self, stream: StreamId, at: int, *, until: int | None = None, known: StreamInfo | None = None) -> Tail:
+        """Pages from `at` on, live to the end or to `until`. Check the bounds against `stat` first; `known` is what
+        it said, and spares a sealed stream's tail asking again."""
+        live = self._live.get(stream)
+        if live is None and until is None and known and not known.sealed:
+            live = self.follow(known)
+        return Tail(
+            self._store,
+            stream,
+            at,
+            until=until,
+            known=known,
+            live=live,
+            again=self._again,
+            closing=self._closing,
+        )
+
+    def follow(self, info: StreamInfo) -> Live:
+        """The Live of a stream that another process drains."""
+        follower = self._followers.get(info.id)
+        if follower is None or follower.live.abandoned:
+            follower = Follower(self._store, info, self._windows, wanted=lambda: self.open(info.id))
+            self._followers[info.id] = follower
+            self._spawn(lambda: self._run(follower))
+        return follower.live
+
+    def dropped(self, info: StreamInfo) -> None:
+        """A payload is gone: what reads it here is cut."""
+        live, follower = self._live.get(info.id), self._followers.get(info.id)
+        for known in (live, follower and follower.live):
+            if known:
+                known.sealed(info)
+        self._store.peers.changed(info.id)
+
+    def _again(self, info: StreamInfo) -> Live:
+        live = self._live.get(info.id)
+        return live if live and not live.abandoned else self.follow(info)
+
+    async def _run(self, follower: Follower) -> None:
+        stream = follower.live.info.id
+        try:
+            await follower.run()
+        finally:
+            if self._followers.get(stream) is follower:
+                del self._followers[stream]

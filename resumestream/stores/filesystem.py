@@ -1,0 +1,329 @@
+"""A directory: records in a catalog, payload in files. One write a turn of the loop for all live streams."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from ..errors import OffsetConflict, StoreBusy, StoreError, StreamSealed
+from ..model import Kept, Lease, NewStream, Query, Seal, State, StreamId, StreamInfo
+from ..policy import Policy
+from . import _rows, _rules
+from ._catalog import CatalogStore
+from ._writer import Batch
+from .files import FilePayload, extents, takeover
+from .files.disk import Disk, failure, parts
+from .files.held import Held
+from .files.log import Log
+from .files.ticks import Ticks
+from .files.trail import Trail
+from .files.view import Unsettled, live, overlaid, overlay, unsealed_after
+from .files.walk import payload
+from .peers import refuse_network
+
+logger = logging.getLogger("resumestream.store")
+
+T = TypeVar("T")
+
+INLINE_BYTES = 64 * 1024
+"""A read of up to this much of a stream that is held here costs less than a thread would."""
+SETTLE_S = 1
+"""How long a read waits for a takeover to be over: one takes milliseconds."""
+SETTLE_EVERY_S = 0.005
+LOOKS = 3
+"""How often a read starts over because what it was about to open was moved."""
+
+
+class FileStore(CatalogStore):
+    """See CatalogStore. `directory` is made where there is none. At durability `process` an append leaves the event
+    loop only when it was fenced off."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        policy: Policy,
+        serving: bool,
+        clock: Callable[[], float] | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        directory = directory.resolve()
+        catalog = directory / "catalog.db"
+        self._files = FilePayload(directory, directory / "catalog.db.peers", disk or Disk())
+        super().__init__(catalog, self._files, location=directory, policy=policy, serving=serving, clock=clock)
+        self._relocate_s = policy.relocate_s
+        self._held: dict[StreamId, Held] = {}
+        self._made: dict[StreamId, Held] = {}
+        self._log: Log | None = None
+        self._ticks: Ticks | None = None
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._taking = anyio.Lock()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._writer is None:
+            return
+        with anyio.CancelScope(shield=True):
+            if self._ticks:
+                await self._ticks.quiet()
+            if held := list(self._held.values()):
+                with contextlib.suppress(StoreError):
+                    await self._write(lambda batch: takeover.leave(batch.conn, held))
+            await super().__aexit__(*exc)
+        self._held.clear()
+        if self._log:
+            self._log.close()
+        self._log = self._ticks = None
+        self._files.close()
+
+    async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
+        with anyio.CancelScope(shield=True):
+            lease = await super().create(new, replaces=replaces)
+        self._hold(self._made.pop(new.id))
+        return lease
+
+    async def acquire(self, stream: StreamId, worker: str, *, after: int) -> Lease:
+        held = await self._take(stream, lambda info: _rules.acquired(info, worker, after))
+        return Lease(stream, worker, held.epoch)
+
+    async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
+        held = self._held.get(lease.stream)
+        if held is None or held.epoch != lease.epoch or held.fenced:
+            held = await self._adopt(lease)
+        if self._ticks is None:
+            raise StoreError("this handle was opened to look; open one that serves")
+        if held.ending:
+            raise StreamSealed(f"stream {lease.stream} is being sealed", stream=lease.stream)
+        if at != held.next:
+            raise OffsetConflict(at=at, tail=held.next)
+        return await self._ticks.append(held, data, events)
+
+    async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
+        try:
+            held = await self._adopt(lease)
+        except StreamSealed:
+            return await super().seal(lease, seal)
+        held.ending = True
+        try:
+            with anyio.CancelScope(shield=True):
+                if self._ticks and self._log:
+                    await self._ticks.quiet()
+                    await self._log.sync(held.end)
+                info = await super().seal(lease, seal)
+        except StoreError:
+            held.ending = False
+            raise
+        self._held.pop(lease.stream, None)
+        return info
+
+    async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:
+        held = self._held.get(stream) if self._ticks and not self._ticks.fenced else None
+        if held and held.trail.at <= at <= held.tail and min(held.tail - at, max_bytes) <= INLINE_BYTES:
+            return self._read_held(held, at, min(at + max_bytes, held.tail))
+
+        def look(conn: sqlite3.Connection) -> bytes:
+            sql = "SELECT row, tail, gone IS NOT NULL, sealed_at IS NOT NULL FROM stream WHERE id = ?"
+            if (found := conn.execute(sql, (stream,)).fetchone()) is None:
+                raise _rules.not_found(stream)
+            row, tail, gone, sealed = found
+            if not sealed:
+                tail, _ = live(conn, self._files.trails, row)
+            _rules.readable(stream, at, tail=tail, gone=gone)
+            return self._files.read(conn, row, at, min(at + max_bytes, tail), tail)
+
+        return await self._view(look)
+
+    async def stat(self, stream: StreamId) -> StreamInfo:
+        return await self._view(lambda conn: overlay(conn, self._files.trails, *_rows.get(conn, stream)))
+
+    async def find(self, query: Query) -> list[StreamInfo]:
+        def look(conn: sqlite3.Connection) -> list[StreamInfo]:
+            if query.state not in (State.PENDING, State.STREAMING):
+                return overlaid(conn, self._files.trails, _rows.find(conn, query))
+            # The catalog does not know yet which of these have payload; there are few
+            newest = overlaid(conn, self._files.trails, unsealed_after(conn, query))
+            return [info for info in newest if _rules.matches(info, query)][: query.limit]
+
+        return await self._view(look)
+
+    async def unsealed(self) -> list[StreamInfo]:
+        return await self._view(lambda conn: overlaid(conn, self._files.trails, _rows.unsealed(conn)))
+
+    async def kept(self, principal: str | None = None) -> Kept:
+        kept = await super().kept(principal)
+        mine = (held for held in self._held.values() if principal in (None, held.principal))
+        return replace(kept, payload_bytes=kept.payload_bytes + sum(held.tail - held.trail.at for held in mine))
+
+    async def tidy(self) -> None:
+        """See LogStore.tidy. A live stream that has kept its segments for long goes on in the present one, and what it
+        has below is packed like that of an ended one."""
+        old = self.now() - self._relocate_s / 2  # tidy comes twice in that time
+        for held in list(self._held.values()):
+            if self._log and held.segment < self._log.segment and held.opened_at <= old and not held.ending:
+                async with self._taking:
+                    if self._held.get(held.stream) is held:
+                        await self._take(held.stream, partial(_still, held))
+        for row, base in await self._read(self._files.behind):
+            packed = 0
+            while packed < base:
+                packed = await self._write(partial(self._pack, row, packed, base))
+        await super().tidy()
+
+    async def _view(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """`_read`, where files are looked into."""
+        settled_by = anyio.current_time() + SETTLE_S
+        looks = 0
+        while True:
+            try:
+                return await self._read(look)
+            except Unsettled as unsettled:
+                if anyio.current_time() >= settled_by:
+                    raise StoreBusy(unsettled.message, retry_after_s=1) from None
+                await anyio.sleep(SETTLE_EVERY_S)
+            except FileNotFoundError as missing:
+                looks += 1
+                if looks == LOOKS:
+                    raise StoreError(f"the store at {self.location} is damaged: {missing}") from missing
+                self._files.trails.forget()
+            except OSError as error:
+                raise failure(error, self.location) from error
+
+    def _read_held(self, held: Held, at: int, end: int) -> bytes:
+        if at == end:
+            return b""
+        try:
+            with self._files.segments.reading(self._files.trails.me) as files:
+                return payload(files, held.extent, held.trail, at, end)
+        except OSError as error:
+            raise failure(error, self.location) from error
+
+    # --- who holds a stream -------------------------------------------------------------------------------------
+
+    async def _adopt(self, lease: Lease) -> Held:
+        """Hold a stream whose lease was had before, through another handle or before this one was opened. Raises
+        LeaseLost, StreamSealed."""
+        self._entered()
+
+        def rule(info: StreamInfo) -> StreamInfo:
+            _rules.appendable(lease, info.tail, epoch=info.epoch, state=info.state, tail=info.tail)
+            return info
+
+        async with self._taking:
+            held = self._held.get(lease.stream)
+            if held and held.epoch == lease.epoch and not held.fenced:
+                return held
+            return await self._take(lease.stream, rule)
+
+    async def _take(self, stream: StreamId, rule: Callable[[StreamInfo], StreamInfo]) -> Held:
+        """Go on with a stream in our own segments, from where its owners before came to."""
+
+        def begin(batch: Batch) -> tuple[int, StreamInfo, int, list[extents.Extent]]:
+            row, info = _rows.get(batch.conn, stream)
+            changed = rule(info)
+            if changed is not info:
+                self._update(batch, row, changed, chore=False)
+            lower = extents.of(batch.conn, row)
+            return row, changed, self._begin(batch, row, None), lower
+
+        if self._log:
+            self._log.usable()
+        with anyio.CancelScope(shield=True):
+            row, info, extent, lower = await self._write(begin, vital=True)
+            if mine := self._held.pop(stream, None):
+                mine.fenced = True
+            try:
+                reach = await anyio.to_thread.run_sync(self._reach, lower)
+            except OSError as error:
+                raise failure(error, self.location) from error
+            if reach.at < info.tail:
+                logger.error("of stream %s, %d bytes are left of %d", stream, reach.at, info.tail)
+                reach = reach._replace(at=info.tail, events=info.events)
+            await self._write(lambda batch: takeover.publish(batch.conn, stream, row, extent, reach), vital=True)
+        held = self._held_from(stream, row, info, extent, reach)
+        return self._hold(held)
+
+    def _reach(self, lower: list[extents.Extent]) -> takeover.Reach:
+        takeover.fence(self._files, lower)
+        return takeover.reached(self._files, lower)
+
+    def _hold(self, held: Held) -> Held:
+        self._files.trails.own[held.extent] = held.trail
+        self._held[held.stream] = held
+        return held
+
+    async def _taken(self, mine: Collection[Held]) -> Collection[Held]:
+        """Which of these others hold now."""
+        asked = list(mine)
+        taken = await self._read(lambda conn: [one for one in asked if extents.top(conn, one.row) != one.extent])
+        for one in taken:
+            if self._held.get(one.stream) is one:
+                del self._held[one.stream]
+        return taken
+
+    # --- in the writer's thread ---------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        refuse_network(Path(self.location))
+        conn = super()._open()
+        try:
+            if self._peers:
+                self._files.serve(self._peers.me)
+                self._log = Log(self._files.segments, self._peers.me)
+                self._files.janitor.log = self._log
+                self._ticks = Ticks(
+                    self._log,
+                    self._peers.page,
+                    disk=self.durability == "disk",
+                    mine=self._held.values,
+                    taken=self._taken,
+                )
+        except OSError as error:
+            conn.close()
+            if self._peers:
+                self._peers.close()
+            raise failure(error, self.location) from error
+        return conn
+
+    def _pack(self, row: int, packed: int, base: int, batch: Batch) -> int:
+        return self._files.pack(batch.conn, row, packed, base)
+
+    def _inserted(self, batch: Batch, new: NewStream) -> None:
+        (row,) = batch.conn.execute("SELECT row FROM stream WHERE id = ?", (new.id,)).fetchone()
+        extent = self._begin(batch, row, 0)
+        self._made[new.id] = self._held_from(new.id, row, StreamInfo(new), extent, takeover.Reach(0, 0, 0))
+
+    def _held_from(self, stream: StreamId, row: int, info: StreamInfo, extent: int, reach: takeover.Reach) -> Held:
+        segment = self._log.segment if self._log else 0
+        trail, principal = Trail(reach.at), info.new.principal
+        return Held(stream, row, principal, info.epoch, extent, trail, reach.events, self.now(), segment, reach.at)
+
+    def _begin(self, batch: Batch, row: int, at: int | None) -> int:
+        segment = self._log.segment if self._log else 0
+        return extents.begin(batch.conn, row, self._files.trails.me, segment, at, self.now())
+
+    def _ending(self, batch: Batch, lease: Lease, row: int, info: StreamInfo) -> StreamInfo:
+        _rules.owned(lease, epoch=info.epoch)
+        held = self._held.get(info.id)
+        if info.sealed or held is None:
+            return info
+        takeover.held_by(batch.conn, info.id, row, held.extent)
+        extents.close(batch.conn, held.extent, parts(held.place)[0])
+        return replace(info, tail=held.tail, events=held.all_events)
+
+
+def _still(held: Held, info: StreamInfo) -> StreamInfo:
+    """What a rule makes of a stream whose owner stays. Raises LeaseLost, StreamSealed."""
+    lease = Lease(held.stream, info.new.worker, held.epoch)
+    _rules.appendable(lease, info.tail, epoch=info.epoch, state=info.state, tail=info.tail)
+    return info

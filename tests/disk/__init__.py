@@ -1,0 +1,1 @@
+"""Disks that fail: a preloaded shim, a small workload in a process of its own, and what a power cut leaves."""

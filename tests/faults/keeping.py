@@ -1,0 +1,179 @@
+"""Stores that get retention, lists and the ledger wrong."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from resumestream.errors import StreamGone
+from resumestream.model import Binding, Entry, Gone, Kept, Lease, Query, Seal, StreamId, StreamInfo
+from resumestream.stores import MemoryStore, SQLiteStore, _rules
+
+
+class PurgedReadable(MemoryStore):
+    """A purge drops the record's payload, and leaves the bytes."""
+
+    async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
+        left = self._payloads.get(stream)
+        info = await super().purge(stream, why)
+        if left is not None:
+            self._payloads[stream] = left
+        return info
+
+    async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:
+        if (await self.stat(stream)).gone and stream in self._payloads:
+            return bytes(self._payloads[stream][at : at + max_bytes])
+        return await super().read(stream, at, max_bytes)
+
+
+class TrimmedAnsweredElsewhere(MemoryStore):
+    """A read of what is gone gives the bytes of whoever has the space now."""
+
+    async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:
+        try:
+            return await super().read(stream, at, max_bytes)
+        except StreamGone:
+            for payload in self._payloads.values():
+                if len(payload) > at:
+                    return bytes(payload[at : at + max_bytes])
+            raise
+
+
+class MessageKept(MemoryStore):
+    """A purge leaves the seal's message, which may quote the payload."""
+
+    async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
+        seal = (await self.stat(stream)).seal
+        info = self._streams[stream] = replace(await super().purge(stream, why), seal=seal)
+        return info
+
+
+class ExpiryCountsFromThePurge(MemoryStore):
+    """A tombstone lives longer the later somebody looks."""
+
+    async def purge(self, stream: StreamId, why: Gone) -> StreamInfo:
+        now, known = self.now(), (await self.stat(stream)).gone_at
+        info = self._streams[stream] = replace(await super().purge(stream, why), gone_at=known or now)
+        return info
+
+
+class WallClockExpiry(MemoryStore):
+    """What is due is judged by the clock that anybody can set."""
+
+    async def due(self, limit: int) -> list[StreamInfo]:
+        due = [info for info in self._streams.values() if info.due_at <= time.time()]
+        return sorted(due, key=lambda info: info.due_at)[:limit]
+
+
+class TombstonesNeverDue(MemoryStore):
+    """Records stay for ever."""
+
+    async def due(self, limit: int) -> list[StreamInfo]:
+        return [info for info in await super().due(limit) if not info.gone]
+
+
+class KeyForgottenAtPurge(MemoryStore):
+    """A key whose stream expired can be bound, and billed, again."""
+
+    async def binding(self, key: str) -> Binding | None:
+        found = await super().binding(key)
+        return None if found and (await self.stat(found.stream)).gone else found
+
+
+class NewestEvictedFirst(MemoryStore):
+    """The oldest are told last."""
+
+    async def oldest(self, limit: int, principal: str | None = None) -> list[StreamInfo]:
+        return (await super().oldest(1_000_000, principal))[::-1][:limit]
+
+
+class LiveEvicted(MemoryStore):
+    """Live streams are among those to evict."""
+
+    async def oldest(self, limit: int, principal: str | None = None) -> list[StreamInfo]:
+        live = [info for info in self._of(principal) if not info.sealed and info.tail]
+        return [*await super().oldest(limit, principal), *live][:limit]
+
+
+class PurgedCounted(MemoryStore):
+    """What is gone still counts as kept."""
+
+    async def kept(self, principal: str | None = None) -> Kept:
+        return Kept((await super().kept(principal)).live, sum(info.tail for info in self._of(principal)))
+
+
+class FindLeaksByLabel(MemoryStore):
+    """A search by label finds everybody's."""
+
+    async def find(self, query: Query) -> list[StreamInfo]:
+        return await super().find(replace(query, principal=None) if query.labels else query)
+
+
+class LabelsLostOnReopen(SQLiteStore):
+    """A start forgets by what a stream is found."""
+
+    async def __aenter__(self) -> LabelsLostOnReopen:
+        await super().__aenter__()
+        await self._write(lambda batch: batch.conn.execute("DELETE FROM label"))
+        return self
+
+
+class TailCached(SQLiteStore):
+    """A handle believes what it saw last, until it writes."""
+
+    async def stat(self, stream: StreamId) -> StreamInfo:
+        seen: dict[StreamId, StreamInfo] = self.__dict__.setdefault("_seen", {})
+        if stream not in seen or seen[stream].sealed or not seen[stream].tail:
+            seen[stream] = await super().stat(stream)
+        return seen[stream]
+
+    async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
+        self.__dict__.pop("_seen", None)
+        return await super().append(lease, at, data, events)
+
+
+class LedgerForgotten(MemoryStore):
+    """Calls leave the ledger with their stream."""
+
+    async def forget(self, stream: StreamId) -> None:
+        await super().forget(stream)
+        self._ledger = [entry for entry in self._ledger if entry.stream != stream]
+
+
+class LedgerTwice(MemoryStore):
+    """A second seal enters the calls again."""
+
+    async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
+        again = (await self.stat(lease.stream)).sealed
+        info = await super().seal(lease, seal)
+        if again:
+            self._ledger += _rules.entries(info)
+        return info
+
+
+class CallsUnended(MemoryStore):
+    """A call in the ledger does not tell how it ended, nor what came of it."""
+
+    async def ledger(self, *, since: float = 0.0, limit: int = 1000) -> list[Entry]:
+        entries = await super().ledger(since=since, limit=limit)
+        return [replace(it, attempt=replace(it.attempt, bytes=0, outcome=None)) for it in entries]
+
+
+FAULTS = (
+    PurgedReadable,
+    TrimmedAnsweredElsewhere,
+    MessageKept,
+    ExpiryCountsFromThePurge,
+    WallClockExpiry,
+    TombstonesNeverDue,
+    KeyForgottenAtPurge,
+    NewestEvictedFirst,
+    LiveEvicted,
+    PurgedCounted,
+    FindLeaksByLabel,
+    LabelsLostOnReopen,
+    TailCached,
+    LedgerForgotten,
+    LedgerTwice,
+    CallsUnended,
+)

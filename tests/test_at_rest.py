@@ -1,0 +1,115 @@
+"""A closed store whose files were damaged: never other bytes, never another end, and `verify` tells."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .disk.processes import Done, Jobs, jobs
+from .disk.stores import STORES, url
+
+SEED = 1
+FLIPS, TRUNCATIONS = 240, 60
+SPARED = (".lock", "-shm")
+"""Files that hold nothing of a stream."""
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Jobs]:
+    with jobs() as zygote:
+        yield zygote
+
+
+Damage = Callable[[Path, random.Random], str]
+
+
+def flip(path: Path, rng: random.Random) -> str:
+    """Another value of one bit."""
+    at, bit = rng.randrange(path.stat().st_size), rng.randrange(8)
+    with path.open("r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 1 << bit]))
+    return f"bit {bit} of byte {at} of {path.name}"
+
+
+def truncate(path: Path, rng: random.Random) -> str:
+    size = rng.randrange(path.stat().st_size)
+    os.truncate(path, size)
+    return f"{path.name} of {path.stat().st_size} bytes"
+
+
+def wrong_with(done: Done, good: dict[str, Any]) -> list[str]:
+    """What a server that opened the damaged store does and must not. Less of a stream that has not ended is no wrong;
+    whatever else is not as it was must have been told by `verify`, or by not opening."""
+    found = done.found
+    if done.broke or not found:
+        return [f"it ended with {done.ended}: {done.broke[-600:]}"]
+    if "unusable" in found:
+        return []
+    wrong = []
+    for name, was in good["streams"].items():
+        is_now = found["streams"][name]
+        if is_now.get("wrong"):
+            wrong.append(f"{name}: other bytes are served")
+        if "error" not in is_now and _differs(was, is_now) and not found["damage"]:
+            wrong.append(f"{name}: nobody tells that it is {is_now}")
+        if "error" in is_now and not found["damage"]:
+            wrong.append(f"{name}: verify does not tell: {is_now['error']}")
+    if found["keys"] != good["keys"] and not found["damage"]:
+        wrong.append(f"nobody tells that the keys mean {found['keys']}")
+    return wrong
+
+
+def _differs(was: dict[str, Any], is_now: dict[str, Any]) -> bool:
+    if was.get("seal") or is_now.get("seal") or "missing" in is_now:
+        return was != is_now
+    return not is_now["read"] == is_now["tail"] <= was["tail"]
+
+
+@pytest.fixture(scope="module", params=STORES)
+def closed(request: pytest.FixtureRequest, zygote: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Which kind, where, and what is found in it."""
+    root = tmp_path_factory.mktemp("closed").resolve() / "store"
+    root.mkdir()
+    kind, job = request.param, {"durability": "process", "backend": "asyncio"}
+    assert zygote.do(do="work", root=root, url=url(kind, root), **job).said[-1][0] == "later"
+    copy = root.with_name("looked at")
+    shutil.copytree(root, copy)
+    good = zygote.do(do="survey", root=copy, url=url(kind, copy), check=True, **job).found
+    assert not good["damage"]
+    return kind, root, good
+
+
+@pytest.mark.parametrize(("damage", "times"), [(flip, FLIPS), (truncate, TRUNCATIONS)], ids=["flip", "truncate"])
+@pytest.mark.timeout(120)
+def test_damage_is_told_and_never_served(
+    zygote: Jobs, closed: tuple[str, Path, dict[str, Any]], damage: Damage, times: int, tmp_path: Path
+) -> None:
+    """Whatever `read` returns is what was sent, or it raises; the store opens or says why not."""
+    kind, root, good = closed
+    rng = random.Random(SEED)
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.name.endswith(SPARED))
+    files = [path for path in files if path.stat().st_size]
+    weights = [path.stat().st_size + 4096 for path in files]
+    wrong, opened = [], 0
+    for number in range(times):
+        copy = tmp_path.resolve() / str(number)
+        shutil.copytree(root, copy)
+        (victim,) = rng.choices(files, weights)
+        what = damage(copy / victim.relative_to(root), rng)
+        backend = ("asyncio", "trio")[number % 2]
+        job = {"url": url(kind, copy), "durability": "process", "backend": backend}
+        done = zygote.do(do="survey", root=copy, check=True, **job)
+        opened += "unusable" not in done.found
+        wrong += [f"{what}: {line}" for line in wrong_with(done, good)]
+        shutil.rmtree(copy)
+    print(f"{kind}: {times} damaged, {opened} could be opened")
+    assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])

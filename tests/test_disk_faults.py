@@ -1,0 +1,242 @@
+"""A disk that fails at any one operation: nothing acknowledged is lost, whoever waits is told, and it goes on after."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from resumestream.testing import Script, ScriptedProvider
+
+from .clients.plain import DEADLINE_S, Plain
+from .command import BODY, CHAT, Process, serving
+from .disk.judge import complaints
+from .disk.processes import Done, Jobs, compiled, jobs
+from .disk.stores import STORES, url
+
+KILLED = 99
+FAULTS = {
+    "enospc": "one operation finds no space",
+    "full": "no space from an operation on, whose write is cut short, until the end of the workload",
+    "eio": "one operation fails",
+    "fsync": "one sync fails",
+    "short": "one write writes half",
+    "torn": "one write writes half, and the process is killed in it",
+    "kill": "the process is killed before an operation",
+}
+TOLD = ("StoreError", "StoreFull", "StoreUnusable")
+WORKERS = 2
+TMPFS_BYTES = 8 * 1024**2
+
+
+@pytest.fixture(scope="module")
+def zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Jobs]]:
+    """Each on a core of its own."""
+    shim = compiled(tmp_path_factory.mktemp("shim"))
+    with ExitStack() as stack:
+        yield [stack.enter_context(jobs(shim)) for _ in range(WORKERS)]
+
+
+class Faults:
+    """One fault at every operation of the workload, each in a process and a directory of its own."""
+
+    def __init__(self, kind: str, fault: str, where: Path) -> None:
+        self.kind, self.fault, self.where = kind, fault, where.resolve()
+
+    def workload(self, zygote: Jobs, n: int) -> Done:
+        root = self.where / str(n)
+        root.mkdir()
+        space = self.where / f"{n} space"
+        job = {"root": root, "url": url(self.kind, root), "durability": "process", "fault": self.fault, "n": n}
+        return zygote.do(do="work", backend=_backend(n), space=space if self.fault == "full" else "", **job)
+
+    def survey(self, zygote: Jobs, n: int) -> Done:
+        root = self.where / str(n)
+        job = {"root": root, "url": url(self.kind, root), "durability": "process"}
+        return zygote.do(do="survey", backend=_backend(n), check=True, **job)
+
+    def wrong(self, zygote: Jobs, n: int) -> list[str]:
+        """What is wrong with what a fault at operation `n` led to."""
+        done = self.workload(zygote, n)
+        after = self.survey(zygote, n)
+        wrong = [done.broke, after.broke]
+        if done.ended not in ((0, KILLED) if self.fault in ("torn", "kill") else (0,)):
+            wrong.append(f"the workload ended with {done.ended}")
+        refused = [what for what, _, _ in done.said if what.startswith("refused")]
+        wrong += [what for what in refused if what.split(": ")[1] not in TOLD]
+        if self.fault == "short":
+            wrong += refused
+        if self.fault in ("enospc", "full") and not any(what == "later" for what, _, _ in done.said):
+            wrong.append("with space again a stream cannot be made")
+        if after.found:
+            wrong += complaints(done.said, after.found)
+        else:
+            wrong.append(f"the store was not looked at: {after.ended}")
+        return [f"operation {n}: {what}" for what in wrong if what] + [f"   {what}" for what in refused if any(wrong)]
+
+
+def _backend(n: int) -> str:
+    """Neighbours run on both loops."""
+    return ("asyncio", "trio")[n % 2]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.timeout(180)
+def test_a_fault_at_every_operation(zygotes: list[Jobs], kind: str, fault: str, tmp_path: Path) -> None:
+    """The store tells it as what it is, keeps all it acknowledged, and can be opened, sealed and written after."""
+    faults = Faults(kind, fault, tmp_path)
+    whole = faults.workload(zygotes[0], 0)
+    assert whole.ended == 0
+    assert whole.said[-1][0] == "later"
+    assert not complaints(whole.said, faults.survey(zygotes[0], 0).found)
+
+    def some(worker: int) -> list[str]:
+        numbers = range(1 + worker, whole.operations + 1, WORKERS)
+        return [what for n in numbers for what in faults.wrong(zygotes[worker], n)]
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        wrong = [what for share in pool.map(some, range(WORKERS)) for what in share]
+    print(f"{kind} {fault}: {whole.operations} operations")
+    assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])
+
+
+# --- through the whole server -----------------------------------------------------------------------------------
+
+
+class Disk(Protocol):
+    directory: Path
+    """Where the store goes."""
+
+    def full(self, server: Process) -> AbstractContextManager[Callable[[], None]]:
+        """No space meanwhile; call what it gives to take again what was freed since."""
+        ...
+
+
+class NoFileGrows:
+    """RLIMIT_FSIZE: the server can write to no file."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @contextmanager
+    def full(self, server: Process) -> Iterator[Callable[[], None]]:
+        limits = partial(resource.prlimit, server.process.pid, resource.RLIMIT_FSIZE)
+        soft, hard = limits()
+        limits((0, hard))
+        yield lambda: None
+        limits((soft, hard))
+
+
+class TinyTmpfs:
+    """A file system of a few MiB, and a file that takes all of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @contextmanager
+    def full(self, server: Process) -> Iterator[Callable[[], None]]:
+        filler = self.directory / "filler"
+        with filler.open("wb", buffering=0) as file:
+
+            def fill() -> None:
+                with suppress(OSError):
+                    while True:
+                        file.write(bytes(65536))
+                with pytest.raises(OSError, match="No space left"):
+                    file.write(b"x")
+
+            fill()
+            yield fill
+        filler.unlink()
+
+
+@contextmanager
+def no_file_grows(where: Path) -> Iterator[Disk]:
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("only Linux limits another process's file size")
+    yield NoFileGrows(where)
+
+
+@contextmanager
+def tiny_tmpfs(where: Path) -> Iterator[Disk]:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "resumestream-test", str(where)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a tiny tmpfs can be mounted by root only")
+    try:
+        yield TinyTmpfs(where)
+    finally:
+        subprocess.run(["umount", str(where)], check=True)
+
+
+def events(response: http.client.HTTPResponse, number: int) -> bytes:
+    """An answer up to and with so many events; it stays open."""
+    body = b""
+    while body.count(b"\n\n") < number:
+        piece = response.read1()
+        assert piece, body
+        body += piece
+    return body
+
+
+def ended(client: Plain, stream: str) -> Mapping[str, str]:
+    """What is told of a stream that nobody drains any more, once recovery has sealed it: that nobody can wait for."""
+    deadline = time.monotonic() + DEADLINE_S
+    while "stream-outcome" not in (headers := client.head(f"/streams/{stream}").headers):
+        assert time.monotonic() < deadline, headers
+        time.sleep(0.05)
+    return headers
+
+
+@pytest.mark.parametrize("disk_of", [no_file_grows, tiny_tmpfs])
+@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_server_on_a_full_disk(
+    kind: str, disk_of: Callable[[Path], AbstractContextManager[Disk]], backend: str, tmp_path: Path
+) -> None:
+    """A new call is refused before it costs anything, the one that runs keeps what was read of it, and with space
+    again the same key makes its call."""
+    where = tmp_path.resolve() / "disk"
+    where.mkdir()
+    with (
+        ScriptedProvider(default=Script(tokens=5)) as provider,
+        disk_of(where) as disk,
+        serving(provider, url(kind, disk.directory), "--backend", backend) as server,
+        Plain(server.url) as reader,
+        Plain(server.url) as client,
+    ):
+        provider.script(Script(tokens=2000, hold_at=3))
+        response = reader.begin("POST", CHAT, json.dumps(BODY).encode(), {"idempotency-key": "runs"})
+        read, stream = events(response, 3), response.headers["stream-id"]
+        with disk.full(server) as fill:
+            number = 0
+            while True:  # housekeeping may free some pages: then the disk was not full, and a call is right
+                number += 1
+                fill()
+                refused = client.post(CHAT, BODY, {"idempotency-key": f"refused-{number}"})
+                if refused.status != 200:
+                    break
+            assert refused.status in (507, 503)
+            assert "space" in refused.json()["detail"] or refused.status == 503
+            assert len(provider.ledger()) == number
+            assert client.get(f"/streams/{stream}?offset=-1").body == read
+            provider.release()
+            reader.rest(response)
+        again = client.post(CHAT, BODY, {"idempotency-key": f"refused-{number}"})
+        assert (again.status, again.cut) == (200, False)
+        assert len(provider.ledger()) == number + 1
+        assert ended(client, stream)["stream-outcome"] == "interrupted"
+        kept = client.get(f"/streams/{stream}?offset=-1").body
+        assert kept.startswith(read)
+        assert provider.sent(1).startswith(kept)
