@@ -160,7 +160,6 @@ class Service:
 
         return anyio.run(look)
 
-
     def sealed(self, stream: str, *workers: Worker, within_s: float = DEADLINE_S) -> StreamInfo:
         """The record once it is sealed: the same offline and through each of the workers, and the payload too."""
         deadline = time.monotonic() + within_s
@@ -207,7 +206,7 @@ def info(worker: Worker, stream: str) -> Any:
 
 
 @contextmanager
-def serving(zygote: Zygote, kind: str, backend: str, directory: Path) -> Iterator[Service]:
+def serving(zygote: Zygote, directory: Path, kind: str, backend: str) -> Iterator[Service]:
     with ScriptedProvider() as provider:
         try:
             yield Service(zygote, provider, kind, backend, directory)

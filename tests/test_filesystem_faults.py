@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -141,6 +142,29 @@ async def test_a_full_disk_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_an_append_of_nonsense_takes_no_other_with_it(tmp_path: Path) -> None:
+    """What cannot be written fails, and nothing beside it counts as written that is not."""
+    with anyio.fail_after(20):
+        async with server(tmp_path) as store:
+            bad, good = await stream(store, b"good"), await stream(store, b"good")
+            results: list[int | StoreError] = []
+
+            async def append(lease: Lease, data: Any) -> None:
+                try:
+                    results.append(await store.append(lease, 4, data))
+                except StoreError as error:
+                    results.append(error)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(append, bad, "text")
+                tasks.start_soon(append, good, b"more")
+            assert all(isinstance(result, StoreError) for result in results)
+            for lease in (bad, good):
+                assert await store.append(lease, 4, b"again") == 9
+                assert await whole(store, lease.stream) == b"goodagain"
+
+
+@pytest.mark.anyio
 async def test_a_failed_sync_stops_the_log(tmp_path: Path) -> None:
     """The kernel forgets what it failed to write: nothing is acknowledged any more, and what was stays readable."""
     with anyio.fail_after(20):
@@ -207,6 +231,7 @@ async def test_damage_is_reported_and_never_served(
 CHILD = """
 import sys, anyio
 from pathlib import Path
+from typing import Any
 from tests.filesystem_files import server, stream
 async def drain(store):
     lease, at, n = await stream(store), 0, 0
@@ -253,7 +278,7 @@ async def test_a_killed_owner_loses_nothing_that_was_seen(tmp_path: Path) -> Non
 
 
 @pytest.mark.anyio
-async def test_thousands_of_sealed_streams_do_not_slow_the_start(tmp_path: Path) -> None:
+async def test_the_start_opens_no_segment(tmp_path: Path) -> None:
     """Nothing is looked through at the start."""
     with anyio.fail_after(50):
         async with server(tmp_path) as store:

@@ -21,7 +21,7 @@ from .fakes import DONE, EVENTS, FakeSource, new_stream, outgoing, read, sealed,
 
 pytestmark = pytest.mark.anyio
 
-KINDS = {"sqlite": "sqlite:///{}/streams.db"}
+KINDS = {"sqlite": "sqlite:///{}/streams.db", "file": "file://{}/store"}
 LEASE_S = 0.9
 
 

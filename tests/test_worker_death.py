@@ -33,7 +33,7 @@ def zygote() -> Iterator[Zygote]:
 
 @pytest.fixture(params=SERVED, ids="-".join)
 def service(zygote: Zygote, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
-    with serving(zygote, *request.param, tmp_path) as service:
+    with serving(zygote, tmp_path, *request.param) as service:
         yield service
 
 
@@ -162,9 +162,7 @@ RECOVERY = [(call, when) for call in ("acquire", "begin", "seal") for when in ("
 
 @pytest.mark.parametrize("at_start", [True, False], ids=["at its start", "while it serves"])
 @pytest.mark.parametrize(("call", "when"), RECOVERY)
-def test_killed_in_recovery(
-    service: Service, call: str, when: Literal["before", "after"], at_start: bool
-) -> None:
+def test_killed_in_recovery(service: Service, call: str, when: Literal["before", "after"], at_start: bool) -> None:
     """Who comes next does it over: the log is what it was, and there is one seal."""
     service.provider.script(Script(tokens=20, hold_at=10))
     created, recovering = service.trigger("created"), service.trigger("recovering")

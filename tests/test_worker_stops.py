@@ -31,7 +31,7 @@ def zygote() -> Iterator[Zygote]:
 
 @pytest.fixture(params=SERVED, ids="-".join)
 def service(zygote: Zygote, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
-    with serving(zygote, *request.param, tmp_path) as service:
+    with serving(zygote, tmp_path, *request.param) as service:
         yield service
 
 

@@ -328,9 +328,13 @@ class CatalogStore:
         return reserve
 
     def _close(self, writer: Writer) -> None:
-        """The writer's connection goes last: closing it empties and removes the WAL, where no other process reads."""
+        """The last connection to a store empties and removes the WAL as it closes. That is the writer's; but over a
+        WAL that lost something it must not happen, so there it is one that cannot write."""
         writer.stop()
         writer.join()
+        if writer.broken:
+            self._look(_rows.owners)
+            self._conn.close()
         while self._idle:
             self._idle.pop().close()
         self._conn.close()

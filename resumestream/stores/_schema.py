@@ -126,6 +126,7 @@ def open_writer(path: Path, *, busy_s: float, create: bool, payload: Payload) ->
     try:
         conn = connect(path, "rw", busy_s=busy_s)
         try:
+            conn.execute("PRAGMA wal_autocheckpoint = 0")  # the writer's, which sees where it fails
             if _is_blank(conn):
                 if not create:
                     raise _no_store(path)

@@ -34,6 +34,9 @@ T = TypeVar("T")
 KEEP_EVERY_S = 0.25
 """Idle-time work gets a step this often though there is no idle time: packing must keep up with sealing."""
 
+CHECKPOINT_ROWS = 750
+"""Rows changed from one checkpoint to the next: about the 1000 pages of SQLite's own default."""
+
 
 @dataclass(slots=True)
 class Batch:
@@ -83,6 +86,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._full: bool | None = None
         self._kept_at = 0.0
+        self._checkpoint_at = CHECKPOINT_ROWS
         self._broken = ""
         """Why nothing more is written, once that is so."""
         loop: Any = current_token().native_token
@@ -104,6 +108,11 @@ class Writer:
     def stop(self) -> None:
         """Let the thread end after what was asked before."""
         self._queue.put(None)
+
+    @property
+    def broken(self) -> bool:
+        """It writes nothing more: what a sync lost may lie anywhere in the log."""
+        return bool(self._broken)
 
     def join(self) -> None:
         self._thread.join()
@@ -129,6 +138,8 @@ class Writer:
                         self._keeper.recall()
                     call.result = self._keep()
             self._report(calls)
+            if self._conn.total_changes >= self._checkpoint_at and not self._broken:
+                self._checkpoint()
             if not asked or (self._keeper.wait_s() == 0 and time.monotonic() > self._kept_at + KEEP_EVERY_S):
                 self._keep()
 
@@ -185,6 +196,17 @@ class Writer:
         self._keeper.chores |= batch.chores
         return None
 
+    def _checkpoint(self) -> None:
+        """SQLite would do this within a commit, and keep a lost sync to itself."""
+        self._checkpoint_at = self._conn.total_changes + CHECKPOINT_ROWS
+        try:
+            self._conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if lost_a_sync(error):
+                self._break(error)
+            else:
+                logger.warning("the write-ahead log at %s is emptied later: %s", self._location, error)
+
     def _roll_back(self) -> None:
         """After a full disk or an I/O error SQLite has done so itself."""
         try:
@@ -204,6 +226,8 @@ class Writer:
         self._keeper.end()
 
     def _keep(self) -> bool:
+        if self._broken:
+            return False
         self._kept_at = time.monotonic()
         try:
             return self._keeper.step()

@@ -57,6 +57,11 @@ def blocks(count: int) -> list[bytes]:
     return [body[at : at + BLOCK_BYTES] for at in range(0, len(body), BLOCK_BYTES)]
 
 
+@cache
+def several(count: int) -> bytes:
+    return event(0) * count
+
+
 def raw() -> ASGIApp:
     """`?n=EVENTS`: the answer in large blocks, with its length. `&rate=N`: one send an event, N of them a second, and
     with N = 0 as fast as the socket takes them."""
@@ -89,7 +94,7 @@ def held() -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         asked = {name: int(value) for name, value in parse_qsl(scope["query_string"].decode())}
-        piece = event(0) * max(1, asked["piece"] // len(event(0)))
+        piece = several(max(1, asked["piece"] // len(event(0))))
         while (await receive()).get("more_body"):
             pass
         await send({"type": "http.response.start", "status": 200, "headers": [SSE]})

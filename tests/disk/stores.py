@@ -16,7 +16,7 @@ from resumestream.policy import Policy
 from resumestream.ports import LogStore
 from resumestream.stores import open_store
 
-STORES = {"sqlite": "sqlite:///{}/streams.db"}
+STORES = {"sqlite": "sqlite:///{}/streams.db", "file": "file://{}/store"}
 """Name -> URL of a store that keeps everything it has below one directory."""
 
 KEYED, PLAIN, PURGED, LATER = "keyed", "plain", "purged", "later"

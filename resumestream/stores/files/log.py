@@ -83,7 +83,7 @@ class Log:
             if self._syncing:
                 await self._syncing.wait()
                 continue
-            self._syncing = anyio.Event()
+            done = self._syncing = anyio.Event()
             reached, dirty, new_names = self.end, dict(self._dirty), self._new_names
             self._new_names = False
             try:
@@ -100,8 +100,8 @@ class Log:
                     if segment < self.segment:
                         os.close(self._dirty.pop(segment))
             finally:
-                self._syncing.set()
                 self._syncing = None
+                done.set()
 
     def full(self) -> StoreError:
         return failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._segments.directory.parent)

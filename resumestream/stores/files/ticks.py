@@ -7,6 +7,7 @@ owner's log.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from ..peers import Page
 from .held import Held
 from .log import Log
 from .records import HEADER_BYTES, header
+
+logger = logging.getLogger("resumestream.store")
 
 RECORD_BYTES = 64 * 1024
 """The most payload of one record: reading any part of it checks all of it."""
@@ -65,9 +68,8 @@ class Ticks:
         held.next += len(data)
         if tick := self._open:
             tick.appends.append(entry)
-            if tick.done is None:
-                tick.done = anyio.Event()
-            await tick.done.wait()
+            done = tick.done = tick.done or anyio.Event()
+            await done.wait()
         else:
             await self._lead(entry)
         if entry.error:
@@ -102,6 +104,9 @@ class Ticks:
             if self._disk or self.fenced:
                 await self._settle(tick.appends)
             self._publish(tick.appends)
+        except Exception as error:
+            logger.exception("appends failed")
+            self._fail(tick.appends, StoreError(f"the append failed ({error!r})"))
         finally:
             if tick.done:
                 tick.done.set()
@@ -115,12 +120,16 @@ class Ticks:
                     await self._log.sync(self._log.end)
                 await self.look()
         except StoreError as error:
-            for entry in appends:
-                # It is in the log, so a later owner may count it: this one must find that out, too
-                entry.error, entry.held.fenced = entry.error or error, True
+            self._fail(appends, error)
         finally:
             self._busy = None
             busy.set()
+
+    @staticmethod
+    def _fail(appends: list[_Append], error: StoreError) -> None:
+        """They may be in the log, where a later owner would count them: this one must find that out, too."""
+        for entry in appends:
+            entry.error, entry.held.fenced = entry.error or error, True
 
     async def look(self) -> None:
         """Find out what was taken from us, where there is a sign of it. Raises StoreError."""

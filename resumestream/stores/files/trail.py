@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left
 
 STEP_BYTES = 16 * 1024
-"""Payload between two entries of the index: one eighth of a per mille of it is kept in memory, and a read walks back
+"""Payload between two entries of the index: a thousandth of it is kept in memory, and a read walks back
 over this much at most before it finds what it wants."""
 
 
