@@ -251,9 +251,10 @@ class Hub:
     async def stat(self, stream: StreamId) -> StreamInfo:
         """The record as of now: retention is enforced here, on access. Raises StreamNotFound."""
         live = self._live.get(stream)
-        if live and not live.abandoned and not live.info.sealed:  # a source may still be closing after its seal
-            return live.info
         info, now = await self.store.stat(stream), self.store.now()
+        # A source may still be closing after its seal; and what another process ended may not be known here yet
+        if live and not (live.abandoned or live.info.sealed or info.sealed):
+            return live.info
         if not info.gone and now >= info.expires_at:
             # An expiry never cuts a read that was open before it, and nobody knows of those in other processes
             if self.reads.open(stream) or not self.store.peers.alone():

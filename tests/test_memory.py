@@ -77,7 +77,6 @@ def test_a_live_stream_holds_neither_its_prompt_nor_its_payload(tmp_path: Path) 
             if number in (FEW, MANY):
                 taken[number] = anonymous_bytes(worker.pid)
         each = (taken[MANY] - taken[FEW]) / (MANY - FEW)
-        print(each)
         assert each < MOST_BYTES
 
 

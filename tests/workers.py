@@ -27,7 +27,7 @@ from typing import Any, Literal, Self
 
 DEADLINE_S = 20
 ROOT = Path(__file__).parents[1]
-STORES = {"sqlite": "sqlite:///{}/streams.db"}
+STORES = {"sqlite": "sqlite:///{}/streams.db", "filesystem": "file://{}/store"}
 """Name → URL, with a place for the test's directory. What several processes can serve."""
 UPSTREAM = "provider"
 

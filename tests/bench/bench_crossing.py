@@ -49,18 +49,19 @@ def arrivals(*socks: socket.socket) -> list[list[float]]:
     came: list[list[float]] = [[] for _ in socks]
     with selectors.DefaultSelector() as unended:
         for sock, times in zip(socks, came, strict=True):
-            unended.register(sock, selectors.EVENT_READ, times)
+            unended.register(sock, selectors.EVENT_READ, (sock, times))
         while unended.get_map():
             if not (ready := unended.select(DEADLINE_S)):
                 raise SystemExit(f"no byte more after {[len(times) for times in came]} events")
             for key, _ in ready:
-                data = key.fileobj.recv(1 << 16)
+                sock, times = key.data
+                data = sock.recv(1 << 16)
                 if not data:
                     raise SystemExit("an answer ended early")
                 # The end of an event lies within one chunk, so the chunks' own lines cut none in two.
-                key.data.extend([time.perf_counter()] * data.count(b"\n\n"))
-                if len(key.data) == EVENTS:
-                    unended.unregister(key.fileobj)
+                times.extend([time.perf_counter()] * data.count(b"\n\n"))
+                if len(times) == EVENTS:
+                    unended.unregister(sock)
     return came
 
 
