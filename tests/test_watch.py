@@ -1,0 +1,99 @@
+"""What a process heeds and what it leaves alone, with a store that answers when the test says so."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+import pytest
+
+from resumestream.endings import Ending
+from resumestream.model import Gone, Lease, NewStream, StreamId
+from resumestream.stores import MemoryStore
+
+from .fakes import DONE, EVENTS, FakeSource, new_stream, outgoing, running, sealed, started
+
+pytestmark = pytest.mark.anyio
+
+
+class SlowCreate(MemoryStore):
+    """Its creates are in flight until `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = anyio.Event(), anyio.Event()
+
+    async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
+        self.asked.set()
+        await self.go.wait()
+        return await super().create(new, replaces=replaces)
+
+
+class Counted(MemoryStore):
+    """Tells when it was asked what a worker holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked = anyio.Event()
+
+    async def held(self, worker: str) -> dict[StreamId, bool]:
+        held = await super().held(worker)
+        self.looked.set()
+        return held
+
+
+async def test_a_stream_that_is_being_created_was_not_taken() -> None:
+    """The store does not hold it yet; that is no takeover."""
+    store = SlowCreate()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = new_stream(hub.store.now, worker=hub.worker)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(hub.claim, new, outgoing(source), found=True))
+            await store.asked.wait()
+            await hub._watch._heed()
+            store.go.set()
+        source.send(EVENTS[0] + DONE)
+        source.end()
+        assert (await sealed(hub, new)).completed
+
+
+async def test_a_drain_that_was_taken_lets_go_though_its_provider_is_silent() -> None:
+    """It need not try to append to learn it."""
+    store = Counted()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        await store.acquire(new.id, "another", after=1)
+        hub.look()
+        await source.closed.wait()
+
+
+async def test_a_word_makes_it_look_at_once() -> None:
+    """Not at the next half second."""
+    store = Counted()
+    async with running(store) as hub:
+        await started(hub, FakeSource())
+        for _ in range(3):
+            await store.looked.wait()
+            store.looked = anyio.Event()
+            began = anyio.current_time()
+            hub.look()
+            await store.looked.wait()
+            assert anyio.current_time() - began < 0.4
+            store.looked = anyio.Event()
+
+
+async def test_a_reader_of_a_deleted_stream_is_refused_where_it_is_drained() -> None:
+    """Before the drain has noticed that somebody else dropped it."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        source.send(EVENTS[0])
+        await hub.reads.tail(new.id, 0).receive()
+        info = await store.stat(new.id)
+        lease = await store.acquire(new.id, "another", after=info.epoch)
+        await store.seal(lease, Ending.of("deleted").seal)
+        await store.purge(new.id, Gone.DELETED)
+        assert (await hub.stat(new.id)).gone is Gone.DELETED
