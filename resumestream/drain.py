@@ -48,7 +48,7 @@ class Drain:
         self._scope = anyio.CancelScope()
         self.begun = False
         """Its stream is in the store."""
-        self._dispatched = False
+        self._dispatched = self._sealing = False
         self._unanswered: Attempt | None = None
         """The call that has not been answered yet."""
         self._reading: Reading | None = None
@@ -67,8 +67,9 @@ class Drain:
             self._scope.cancel()
 
     def fence(self) -> None:
-        """Somebody else has the stream: let go of the provider and write nothing more. Does nothing after the end."""
-        if not self._live.info.sealed and not self._live.abandoned:
+        """Somebody else has the stream: let go of the provider and write nothing more. Does nothing once it seals: the
+        seal tells by itself, and may be what was seen."""
+        if not self._sealing and not self._live.abandoned:
             self._let_go()
             self._scope.cancel()
 
@@ -232,6 +233,7 @@ class Drain:
     async def _seal(self, lease: Lease) -> None:
         """Decide the ending and make it durable, once. Where the store cannot, the stream is given up, unsealed."""
         live = self._live
+        self._sealing = True
         with anyio.move_on_after(SEAL_S, shield=True):
             while not live.info.sealed and not live.abandoned:
                 given_up = self._failed

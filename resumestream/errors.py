@@ -238,7 +238,7 @@ class StoreError(ResumeStreamError):
 
 
 class StoreLocked(StoreError):
-    """Another server holds this store."""
+    """Another process holds what only one may: an older server the store that this one would have to upgrade."""
 
     code = "store-locked"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
-from .errors import ResumeStreamError, StoreError
+from .errors import ResumeStreamError, StoreBusy, StoreError
 from .live import NEAR_BYTES, Live, Windows
 from .model import StreamInfo
 from .ports import LogStore
@@ -25,6 +25,7 @@ class Follower:
     def __init__(self, store: LogStore, info: StreamInfo, windows: Windows, wanted: Callable[[], bool]) -> None:
         self._store, self._wanted = store, wanted
         self._scope = anyio.CancelScope()
+        self._wanted_at = anyio.current_time()
         self.live = Live(info, windows, found=True)
 
     def stop(self) -> None:
@@ -37,17 +38,14 @@ class Follower:
         live, peers = self.live, self._store.peers
         try:
             with self._scope:
-                while not live.info.sealed:
+                while not live.info.sealed and self._is_wanted():
                     worker = live.info.new.worker
                     with peers.follow(live.info.id, worker) as following:
-                        while not live.info.sealed and live.info.new.worker == worker:
+                        while not live.info.sealed and live.info.new.worker == worker and self._is_wanted():
                             changed = following.arm()
-                            if await self._look():
-                                continue
-                            with anyio.move_on_after(POLL_S) as silence:
-                                await changed.wait()
-                            if silence.cancelled_caught and not self._wanted():
-                                return
+                            if not await self._look():
+                                with anyio.move_on_after(POLL_S):
+                                    await changed.wait()
         except ResumeStreamError as error:
             live.abandon(error)
         except Exception:
@@ -57,10 +55,20 @@ class Follower:
             if not live.info.sealed and not live.abandoned:
                 live.abandon()
 
+    def _is_wanted(self) -> bool:
+        """Whether somebody reads, or did so within POLL_S: a reader may still be on its way."""
+        now = anyio.current_time()
+        if self._wanted():
+            self._wanted_at = now
+        return now <= self._wanted_at + POLL_S
+
     async def _look(self) -> bool:
         """Bring the Live up to the store. Whether there was something new."""
         live, known = self.live, self.live.info
-        info = await self._store.stat(known.id)
+        try:
+            info = await self._store.stat(known.id)
+        except StoreBusy:  # a takeover, for one, that has not found the end of the log yet
+            return False
         if info == known:
             return False
         if info.sealed:

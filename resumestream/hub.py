@@ -7,7 +7,7 @@ import math
 import secrets
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
@@ -119,7 +119,9 @@ class Hub:
             await stack.enter_async_context(self.store)
             await self._watch.recover()
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            for duty in (self._watch.beat, self._watch.run, self._sweep.run, partial(self.store.peers.run, self)):
+            watch, sweep = self._watch, self._sweep
+            duties = watch.beat, watch.heed, watch.rescue, sweep.run, sweep.tidy, partial(self.store.peers.run, self)
+            for duty in duties:
                 self._tasks.start_soon(duty)
             self._stack = stack.pop_all()
         return self
@@ -178,7 +180,8 @@ class Hub:
         return None, None
 
     async def _start(self, new: NewStream, outgoing: Outgoing, found: bool) -> None:
-        with self._admission.claiming(new):
+        with ExitStack() as claiming:
+            claiming.enter_context(self._admission.claiming(new))
             self._refuse_while_draining()
             drains = self._drains.values()
             await self._admission.admit(
@@ -188,13 +191,13 @@ class Hub:
                 orphans=sum(live.audience.orphaned for live in self._live.values()),
             )
             self._refuse_while_draining()
-            await self._created(new, outgoing, found)
+            await self._created(new, outgoing, found, claiming.pop_all())
 
     def _refuse_while_draining(self) -> None:
         if self.draining:
             raise Draining("the server is shutting down and takes no new streams", retry_after_s=5)
 
-    async def _created(self, new: NewStream, outgoing: Outgoing, found: bool) -> None:
+    async def _created(self, new: NewStream, outgoing: Outgoing, found: bool, claiming: ExitStack) -> None:
         live = self._live[new.id] = Live(
             StreamInfo(new),
             self._windows,
@@ -203,7 +206,7 @@ class Hub:
         )
         drain = Drain(self.store, live, outgoing.source, self.policy, where=outgoing.where)
         self._drains[new.id] = drain
-        claimed = _Claimed()
+        claimed = _Claimed(claiming)
         self._tasks.start_soon(self._run, new, drain, claimed)
         try:
             await claimed.wait()
@@ -214,7 +217,7 @@ class Hub:
 
     async def _run(self, new: NewStream, drain: Drain, claimed: _Claimed) -> None:
         """Claim and drain in one task of ours: a caller that leaves in between cannot strand the stream."""
-        live, dispatched = self._live[new.id], False
+        live = self._live[new.id]
         try:
             try:
                 lease = await self.store.create(new, replaces=new.previous)
@@ -225,7 +228,6 @@ class Hub:
                 logger.exception("stream %s could not be created", new.id)
                 claimed.decide(StoreError("the stream could not be created; the server's log tells why"))
                 return
-            dispatched = True
             claimed.decide(None)
             await drain.run(lease)
         except Exception:
@@ -234,8 +236,7 @@ class Hub:
             claimed.decide(Draining("the server is shutting down and takes no new streams"))
             if not live.info.sealed:
                 live.abandon(None if drain.fenced else _given_up(new.id))
-                if dispatched and not drain.fenced:
-                    self._watch.gave_up()
+                self._watch.look()
             del self._live[new.id], self._drains[new.id]
             live.ring()
             if not self._live:
@@ -250,11 +251,9 @@ class Hub:
 
     async def stat(self, stream: StreamId) -> StreamInfo:
         """The record as of now: retention is enforced here, on access. Raises StreamNotFound."""
-        live = self._live.get(stream)
-        info, now = await self.store.stat(stream), self.store.now()
-        # A source may still be closing after its seal; and what another process ended may not be known here yet
-        if live and not (live.abandoned or live.info.sealed or info.sealed):
-            return live.info
+        info, now = self._newest(await self.store.stat(stream)), self.store.now()
+        if not info.sealed:
+            return info
         if not info.gone and now >= info.expires_at:
             # An expiry never cuts a read that was open before it, and nobody knows of those in other processes
             if self.reads.open(stream) or not self.store.peers.alone():
@@ -299,8 +298,13 @@ class Hub:
         """Records as of now, newest first; expired ones that nobody looked at yet are shown as such."""
         found = await self.store.find(query)
         now = self.store.now()
-        fresh = [live.info if (live := self._live.get(info.id)) else info for info in found]
-        return [info.as_of(now) for info in fresh]
+        return [self._newest(info).as_of(now) for info in found]
+
+    def _newest(self, info: StreamInfo) -> StreamInfo:
+        """What the drain here knows beyond the store's record. Not after its end: a source may take its time to close,
+        and another process may have ended the stream without its knowing yet."""
+        live = self._live.get(info.id)
+        return live.info if live and not (live.abandoned or live.info.sealed or info.sealed) else info
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -382,15 +386,17 @@ def _given_up(stream: StreamId) -> StoreError:
 
 
 class _Claimed:
-    """The verdict on one claim, for the request that waits for it. The first one counts."""
+    """The verdict on one claim, for the request that waits for it. The first one counts, and ends `claiming`."""
 
-    def __init__(self) -> None:
+    def __init__(self, claiming: ExitStack) -> None:
+        self._claiming = claiming
         self._decided = anyio.Event()
         self._error: ResumeStreamError | None = None
 
     def decide(self, error: ResumeStreamError | None) -> None:
         if not self._decided.is_set():
             self._error = error
+            self._claiming.close()
             self._decided.set()
 
     async def wait(self) -> None:

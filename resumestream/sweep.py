@@ -44,13 +44,20 @@ class Sweep:
         self._held = 0
         """How many of those that were due last time are being read."""
         self._prune_at = -math.inf
-        self._tidy_at: float | None = None
 
     async def run(self) -> None:
         """Step for ever. Nothing that the store raises ends it."""
         while True:
             wait_s = await self.step()
             await anyio.sleep(wait_s)
+
+    async def tidy(self) -> None:
+        """For ever, beside `run`, since it may take long: twice in the time in which it is promised, so that what was
+        dropped right after one is gone with the next."""
+        every_s = wait_s = min(self._policy.erase_s, self._policy.relocate_s) / 2
+        while True:
+            await anyio.sleep(wait_s)
+            wait_s = every_s if await self._guarded(self._tidy) else min(every_s, AGAIN_S)
 
     async def step(self) -> float:
         """Do one batch of what is due; returns after how many seconds the next step is worth it. Raises no StoreError:
@@ -60,9 +67,6 @@ class Sweep:
         now = self._store.now()
         if now >= self._prune_at and await self._guarded(self._prune):
             self._prune_at = now + PRUNE_S
-        if self._tidy_at is None or (now >= self._tidy_at and await self._guarded(self._tidy)):
-            # Twice in that time: what was dropped right after one is gone with the next
-            self._tidy_at = now + min(self._policy.erase_s, self._policy.relocate_s) / 2
         return 0 if more else SWEEP_S
 
     async def _guarded(self, part: Callable[[], Awaitable[bool]]) -> bool:

@@ -4,7 +4,7 @@ and seals the streams of those that died."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 
@@ -20,6 +20,8 @@ logger = logging.getLogger("resumestream")
 
 WATCH_S = 0.5
 """How often the store is looked at without being told: for stored intents, and for owners that died."""
+AGAIN_S = 30
+"""When streams that could not be ended, damaged ones, are tried again."""
 BEATS = 3
 """Heartbeats, and looks at those of others, in one lease."""
 
@@ -32,15 +34,14 @@ class Watch:
     ) -> None:
         self._store, self._policy, self._drains, self._running = store, policy, drains, running
         self._given_up = False
+        self._stuck: dict[str, float] = {}
+        """Lost workers whose streams could not all be ended, and when to try again."""
         self._asked = anyio.Event()
+        self._said = ""
 
     def look(self) -> None:
         """Look at the store now."""
         self._asked.set()
-
-    def gave_up(self) -> None:
-        """A drain ended without a seal: nobody owns its stream now."""
-        self._given_up = True
 
     async def beat(self) -> None:
         """For ever: on the loop that drains, so that a loop which hangs is seen to."""
@@ -50,22 +51,40 @@ class Watch:
             peers.observe()
             await anyio.sleep(self._policy.lease_s / BEATS)
 
-    async def run(self) -> None:
-        """For ever; a store that fails is tried again."""
+    async def heed(self) -> None:
+        """For ever: stop what others asked to stop, let go of what they took. A store that fails is asked again."""
         while True:
             with anyio.move_on_after(WATCH_S):
                 await self._asked.wait()
             self._asked = anyio.Event()
-            try:
-                await self._heed()
-                await self._recover()
-            except Exception as error:
-                logger.warning("the store does not answer; trying again", exc_info=not isinstance(error, StoreError))
+            await self._guarded(self._heed)
+
+    async def rescue(self) -> None:
+        """For ever: end the streams that nobody drains any more. Beside `heed`, since it may take its time."""
+        while True:
+            await anyio.sleep(WATCH_S)
+            await self._guarded(self._rescue)
+
+    async def recover(self) -> None:
+        """Seal what has no owner, now. Raises StoreError."""
+        await recover(self._store, self._policy, running=self._running)
+        peers = self._store.peers
+        for worker in set(peers.workers()) - await self._store.owners():
+            peers.bury(worker)
+
+    async def _guarded(self, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+        except StoreError as error:
+            if error.message != self._said:
+                logger.warning("the store does not answer; trying again: %s", error.message)
+            self._said = error.message
+        except Exception:
+            logger.exception("the store could not be looked at; trying again")
+        else:
+            self._said = ""
 
     async def _heed(self) -> None:
-        """Stop what others asked to stop; let go of what they took."""
-        if not self._drains:
-            return
         # Before the look: what starts meanwhile is not in its answer; nor is what is not in the store yet
         drains = {stream: drain for stream, drain in self._drains.items() if drain.begun}
         held = await self._store.held(self._store.peers.me)
@@ -74,22 +93,16 @@ class Watch:
                 drain.stop(Ending.of("requested"))
             elif stream not in held:
                 drain.fence()
+        # Its drain, or its rescue, ended without a seal
+        self._given_up |= not all(map(self._running, held))
 
-    async def _recover(self) -> None:
-        peers = self._store.peers
+    async def _rescue(self) -> None:
+        peers, now = self._store.peers, anyio.current_time()
         lost = {worker for worker in await self._store.owners() - {peers.me} if peers.lost(worker)}
-        given_up, self._given_up = self._given_up, False  # before the work: another may be given up meanwhile
-        if not lost and not given_up:
+        due = {worker for worker in lost if self._stuck.get(worker, now) <= now}
+        if not due and not self._given_up:
             return
-        try:
-            await self.recover()
-        except BaseException:
-            self._given_up |= given_up
-            raise
-
-    async def recover(self) -> None:
-        """Seal what has no owner, now. Raises StoreError."""
-        await recover(self._store, self._policy, running=self._running)
-        peers = self._store.peers
-        for worker in set(peers.workers()) - await self._store.owners():
-            peers.bury(worker)
+        self._given_up = False
+        await self.recover()
+        left = await self._store.owners() & lost
+        self._stuck = dict.fromkeys(left, now + AGAIN_S)

@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from resumestream.recovery import delete
 from resumestream.errors import StreamNotFound
 from resumestream.model import Gone, Lease, NewStream, Outcome, Seal, StreamId
+from resumestream.recovery import delete
 from resumestream.stores import MemoryStore
 from resumestream.stores.peers import Alone
 from resumestream.testing.provider import Script, ScriptedProvider

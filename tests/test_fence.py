@@ -18,8 +18,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from resumestream.errors import LeaseLost, OffsetBeyondTail, StoreBusy, StoreError
 from resumestream.model import Lease, NewStream, Outcome, Seal, StreamId
 from resumestream.policy import Policy
-from resumestream.stores import filesystem
-from resumestream.stores.files import extents, takeover
+from resumestream.stores.files import extents, takeover, view
 from resumestream.stores.files.disk import place
 
 from .stepped import Actor, Stepped, SteppedDisk
@@ -165,7 +164,7 @@ def house(tmp_path: Path, backend: str, *kinds: type[Stepped]) -> Iterator[House
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filesystem, "SETTLE_S", 0)
+    monkeypatch.setattr(view, "SETTLE_S", 0)
 
 
 def every_order(house: House) -> None:

@@ -38,10 +38,10 @@ class FaultyDisk(Disk):
     def write(self, fd: int, data: bytes, position: int) -> int:
         return self._fault(self, fd, data, position) if self._hit("write") else super().write(fd, data, position)
 
-    def sync(self, fd: int) -> None:
+    def flush(self, fd: int) -> None:
         if self._hit("sync"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        super().sync(fd)
+        super().flush(fd)
 
     def create(self, path: Path) -> int:
         if self._hit("create"):
@@ -168,7 +168,7 @@ async def test_an_append_of_nonsense_takes_no_other_with_it(tmp_path: Path) -> N
 async def test_a_failed_sync_stops_the_log(tmp_path: Path) -> None:
     """The kernel forgets what it failed to write: nothing is acknowledged any more, and what was stays readable."""
     with anyio.fail_after(20):
-        async with server(tmp_path, disk=FaultyDisk("sync", 1, full), durability="disk") as store:
+        async with server(tmp_path, disk=FaultyDisk("sync", 4, full), durability="disk") as store:
             lease = await stream(store, b"good")
             for _ in range(2):
                 with pytest.raises(StoreError):
@@ -182,7 +182,7 @@ async def test_a_failed_sync_stops_the_log(tmp_path: Path) -> None:
 async def test_a_seal_waits_for_the_disk(tmp_path: Path) -> None:
     """Where the payload cannot be brought to disk level, there is no seal."""
     with anyio.fail_after(20):
-        async with server(tmp_path, disk=FaultyDisk("sync", 0, full)) as store:
+        async with server(tmp_path, disk=FaultyDisk("sync", 1, full)) as store:
             lease = await stream(store, b"payload")
             with pytest.raises(StoreError):
                 await store.seal(lease, SEAL)

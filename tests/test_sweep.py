@@ -201,17 +201,28 @@ async def test_the_ledger_outlives_payload_and_record() -> None:
 
 async def test_what_was_erased_leaves_the_disk_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store is told to tidy up twice in `erase_s`, also one that is never idle; a failure is tried again."""
-    yard, tidied = Yard(erase_s=100), list[float]()
+    yard, waited, tidied = Yard(erase_s=100), list[float](), list[int]()
 
     async def tidy() -> None:
-        tidied.append(yard.at)
+        tidied.append(len(waited))
         if len(tidied) == 2:
             raise StoreBusy("another process writes")
 
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 4:
+            raise Enough
+
     monkeypatch.setattr(yard.store, "tidy", tidy)
-    for _ in range(16):
-        await yard.swept(10)
-    assert tidied == [1060, 1110, 1120]
+    monkeypatch.setattr("resumestream.sweep.anyio.sleep", sleep)
+    with pytest.raises(Enough):
+        await yard.sweep.tidy()
+    assert waited == [50, 50, 50, 50]
+    assert tidied == [1, 2, 3]
+
+
+class Enough(Exception):
+    """Ends what goes on for ever."""
 
 
 @pytest.mark.parametrize("racing", ["purge", "forget"])

@@ -8,10 +8,11 @@ import anyio
 import pytest
 
 from resumestream.endings import Ending
-from resumestream.model import Gone, Lease, NewStream, StreamId
+from resumestream.errors import StoreBusy, TooManyStreams
+from resumestream.model import Gone, Lease, NewStream, Outcome, Seal, StreamId, StreamInfo
 from resumestream.stores import MemoryStore
 
-from .fakes import DONE, EVENTS, FakeSource, new_stream, outgoing, running, sealed, started
+from .fakes import DONE, EVENTS, FakeSource, broken, new_stream, outgoing, running, sealed, started
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +28,20 @@ class SlowCreate(MemoryStore):
         self.asked.set()
         await self.go.wait()
         return await super().create(new, replaces=replaces)
+
+
+class SlowSeal(MemoryStore):
+    """Its seals are there for a while before whoever asked for them knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done, self.go = anyio.Event(), anyio.Event()
+
+    async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
+        info = await super().seal(lease, seal)
+        self.done.set()
+        await self.go.wait()
+        return info
 
 
 class Counted(MemoryStore):
@@ -97,3 +112,58 @@ async def test_a_reader_of_a_deleted_stream_is_refused_where_it_is_drained() -> 
         await store.seal(lease, Ending.of("deleted").seal)
         await store.purge(new.id, Gone.DELETED)
         assert (await hub.stat(new.id)).gone is Gone.DELETED
+
+
+async def test_a_rescue_that_failed_in_the_middle_is_tried_again() -> None:
+    """The stream is ours by then, and no lost worker's."""
+    store = MemoryStore()
+    async with running(store) as hub:
+        new = new_stream(hub.store.now, worker="dead")
+        on = broken(store, "seal", error=StoreBusy("busy"))
+        await store.create(new)
+        while (await store.stat(new.id)).epoch == 1:  # noqa: ASYNC110 the rescue tells nobody
+            await anyio.sleep(0.01)
+        on["on"] = False
+        info = await sealed(hub, new)
+        assert info.seal
+        assert info.seal.outcome is Outcome.INTERRUPTED
+
+
+async def test_callers_that_leave_before_the_create_count() -> None:
+    """Their streams are coming, so the cap holds for whoever is next."""
+    store = SlowCreate()
+    async with running(store, max_live_streams=2) as hub:
+        async with anyio.create_task_group() as tasks:
+            for number in range(2):
+                tasks.start_soon(partial(hub.claim, new_stream(hub.store.now, key=str(number)), outgoing(FakeSource())))
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+        refused = list[TooManyStreams]()
+
+        async def late() -> None:
+            try:
+                await hub.claim(new_stream(hub.store.now, key="late"), outgoing(FakeSource()))
+            except TooManyStreams as error:
+                refused.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(late)
+            await anyio.wait_all_tasks_blocked()
+            store.go.set()
+        assert refused
+        assert len(await store.unsealed()) == 2
+
+
+async def test_a_seal_that_another_look_saw_first_is_no_takeover(caplog: pytest.LogCaptureFixture) -> None:
+    """The store has it before the drain hears that it does."""
+    store = SlowSeal()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        source.send(EVENTS[0] + DONE)
+        source.end()
+        await store.done.wait()
+        await hub._watch._heed()
+        store.go.set()
+        assert (await sealed(hub, new)).completed
+    assert "another owner" not in caplog.text

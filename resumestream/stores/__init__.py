@@ -22,7 +22,7 @@ _FORMS = (
 
 
 def open_store(store: str | os.PathLike[str] | LogStore, *, policy: Policy, serving: bool) -> LogStore:
-    """The store, not entered yet; nothing is touched before that. `serving`: the caller will drain into it, alone;
+    """The store, not entered yet; nothing is touched before that. `serving`: the caller will drain into it;
     otherwise it looks at a store that is there, also while a server has it. Raises ConfigError."""
     if not isinstance(store, str | os.PathLike):
         if not isinstance(store, LogStore):

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from ._payload import Payload
+from ._payload import Frame, Payload
 from ._reserve import Reserve
 from ._schema import begin, lost_a_sync, primary_code
 
@@ -25,10 +25,14 @@ LOOK_EVERY_S = 10
 """So often a server looks for work that another process left, and for room to keep in reserve."""
 RETRY_S = 1
 """After another process or a full disk was in the way."""
+AGAIN_S = 60
+"""After a stream could not be erased, or not be packed for what may pass, like a lack of descriptors."""
 VACUUM_PAGES = 256
 
 _Chore = tuple[int, bool]
 """A stream's row, and whether it is to be erased rather than packed."""
+_Found = tuple[int, int, int, int]
+"""A stream's row, how far it is packed, its tail, and whether it is to be erased rather than packed."""
 
 
 class Keeper:
@@ -49,7 +53,8 @@ class Keeper:
         self.chores = reserve is not None
         """The list may hold work."""
         self._at_hand: _Chore | None = None
-        self._aside: set[_Chore] = set()
+        self._aside: dict[_Chore, float] = {}
+        """What failed, and when to try again."""
         self._scrub = self.chores
         self._scrub_at = 0.0
         self._not_before = 0.0
@@ -86,8 +91,10 @@ class Keeper:
             if full or primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
                 self._not_before = time.monotonic() + RETRY_S
             elif failed and primary_code(error) != sqlite3.SQLITE_IOERR:
-                self._aside.add(failed)
                 row, erase = failed
+                # What is damaged will not be packed later either
+                wait_s = AGAIN_S if erase or isinstance(error, OSError) else math.inf
+                self._aside[failed] = time.monotonic() + wait_s
                 logger.exception("stream row %d cannot be %s and is set aside", row, "erased" if erase else "packed")
             else:
                 logger.exception("packing and erasing stop until a stream ends or is purged")
@@ -117,28 +124,51 @@ class Keeper:
         """One piece of the oldest chore that is not set aside, erasing first: it is promised within a time, and gives
         a full disk room. False when there is none."""
         conn = self._conn
+        now = time.monotonic()
+        self._aside = {chore: again for chore, again in self._aside.items() if again > now}
+        if (found := self._oldest()) is None:
+            return False
+        stream, packed, tail, erase = found
+        self._at_hand = stream, bool(erase)
+        frame = self._prepared(found) if not erase and packed < tail else None
         begin(conn, self._busy_s)
-        sql = (
-            "SELECT chore.stream, packed, tail, gone IS NOT NULL OR id IS NULL AS erase FROM chore "
-            "LEFT JOIN stream ON stream.row = chore.stream ORDER BY erase DESC, chore.stream LIMIT ?"
-        )
-        oldest = conn.execute(sql, (len(self._aside) + 1,)).fetchall()
-        found = next((chore for chore in oldest if (chore[0], bool(chore[3])) not in self._aside), None)
-        if found:
-            stream, packed, tail, erase = found
-            self._at_hand = stream, bool(erase)
+        if found == self._oldest():  # else another process did it, or the stream was purged
             if erase:
                 done = not self._payload.erase(conn, stream)
             else:
-                packed = self._payload.pack(conn, stream, packed, tail) if packed < tail else tail
+                packed = self._payload.pack(conn, stream, packed, frame) if packed < tail else tail
                 conn.execute("UPDATE chore SET packed = ? WHERE stream = ?", (packed, stream))
                 done = packed == tail
             if done:
                 conn.execute("DELETE FROM chore WHERE stream = ?", (stream,))
-            self._scrub = True
         conn.execute("COMMIT")
+        self._scrub = True
         self._at_hand = None
-        return found is not None
+        return True
+
+    def _oldest(self) -> _Found | None:
+        sql = (
+            "SELECT chore.stream, packed, tail, gone IS NOT NULL OR id IS NULL AS erase FROM chore "
+            "LEFT JOIN stream ON stream.row = chore.stream ORDER BY erase DESC, chore.stream LIMIT ?"
+        )
+        oldest: list[_Found] = self._conn.execute(sql, (len(self._aside) + 1,)).fetchall()
+        return next((chore for chore in oldest if (chore[0], bool(chore[3])) not in self._aside), None)
+
+    def _prepared(self, chore: _Found) -> Frame | None:
+        """Read and compress without the lock that other processes wait for. The stream may be packed or erased
+        meanwhile, and then look damaged."""
+        stream, packed, tail, _ = chore
+        self._conn.execute("BEGIN")
+        try:
+            return self._payload.prepare(self._conn, stream, packed, tail)
+        except Exception as error:
+            self._conn.execute("ROLLBACK")
+            if lost_a_sync(error) or chore == self._oldest():
+                raise
+            return None
+        finally:
+            if self._conn.in_transaction:
+                self._conn.execute("COMMIT")
 
     def _free(self) -> bool:
         """Cut off some free pages; when there are none left, empty the WAL. False when that is done."""

@@ -64,16 +64,16 @@ INSERT INTO chore SELECT row, 0 FROM stream WHERE sealed_at IS NOT NULL AND gone
 def _to_2(conn: sqlite3.Connection) -> None:
     """Attempts say how they ended, the ledger has them, payload has checksums; what is sealed will be compressed."""
     execute_all(conn, _V2)
-    for stream, at, row, pos, length in conn.execute("SELECT stream, at, row, pos, length FROM slice").fetchall():
+    for owner, at, row, pos, length in conn.execute("SELECT stream, at, row, pos, length FROM slice").fetchall():
         with contextlib.suppress(sqlite3.OperationalError, ValueError):  # damaged: no sum of it is right, then
             with conn.blobopen("chunk", "data", row, readonly=True) as blob:
                 blob.seek(pos)
                 sum_ = zlib.crc32(blob.read(length))
-            conn.execute("UPDATE slice SET sum = ? WHERE stream = ? AND at = ?", (sum_, stream, at))
+            conn.execute("UPDATE slice SET sum = ? WHERE stream = ? AND at = ?", (sum_, owner, at))
     columns = "row, id, principal, tail, sealed_at, gone_at, record"
     for (row,) in conn.execute("SELECT row FROM stream").fetchall():
         sql = f"SELECT {columns} FROM stream WHERE row = ?"
-        stream = dict(zip(columns.split(", "), conn.execute(sql, (row,)).fetchone(), strict=True))
+        stream: dict[str, Any] = dict(zip(columns.split(", "), conn.execute(sql, (row,)).fetchone(), strict=True))
         try:
             _record_to_2(conn, stream)
         except (ValueError, KeyError, TypeError):

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Frame(NamedTuple):
+    """A run of one stream's payload, ready to stay."""
+
+    length: int
+    """Of the payload; data as long as that is the payload itself, shorter data a zstd frame."""
+    sum: int
+    """CRC-32 of the data."""
+    data: bytes
+    """b"" where it is at disk level already, in `pack` from `position` on."""
+    size: int
+    pack: str = ""
+    position: int = 0
 
 
 class Payload(Protocol):
-    """Called by the writer's thread, inside its transaction (`verify`, `audit`: by any thread, inside a read)."""
+    """Called by the writer's thread, inside its transaction (`prepare`, `verify`, `audit`: inside a read)."""
 
     kind: str
     """Stamped on the catalog, so that no store opens another's."""
     tables: str
     """The statements that make its own tables."""
 
-    def pack(self, conn: sqlite3.Connection, stream: int, packed: int, tail: int) -> int:
-        """Move the next piece of a sealed stream, from offset `packed` on, to where it stays. Returns where it ends."""
+    def prepare(self, conn: sqlite3.Connection, stream: int, packed: int, tail: int) -> Frame | None:
+        """Make the next frame of a sealed stream, from offset `packed` on, while others may write to the catalog. None
+        where it was made before."""
+        ...
+
+    def pack(self, conn: sqlite3.Connection, stream: int, packed: int, frame: Frame | None) -> int:
+        """Put the prepared frame where it stays. Returns up to where all is packed."""
         ...
 
     def erase(self, conn: sqlite3.Connection, stream: int) -> bool:

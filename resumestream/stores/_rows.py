@@ -75,7 +75,7 @@ def _plain(value: Any) -> Any:
 
 
 def _load(row: tuple[Any, ...]) -> StreamInfo:
-    columns = dict(zip(_NAMES, row, strict=True))
+    columns: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     try:
         if columns["sum"] == _sum(columns):
             return _built(columns)
@@ -196,8 +196,7 @@ def oldest(conn: sqlite3.Connection, limit: int, principal: str | None) -> list[
     # The plus keeps SQLite on the index by age, which gives the oldest first
     theirs, values = ("", ()) if principal is None else (" AND +principal = ?", (principal,))
     full = "sealed_at IS NOT NULL AND gone IS NULL AND tail > 0"
-    sql = f"SELECT {_COLUMNS} FROM stream WHERE {full}{theirs} ORDER BY sealed_at LIMIT {limit:d}"
-    return [_load(row) for row in conn.execute(sql, values)]
+    return _intact(conn, f"SELECT {_COLUMNS} FROM stream WHERE {full}{theirs} ORDER BY sealed_at", values, limit)
 
 
 def kept(conn: sqlite3.Connection, principal: str | None) -> Kept:

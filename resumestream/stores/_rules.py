@@ -59,6 +59,13 @@ def appendable(lease: Lease, at: int, *, epoch: int, state: State, tail: int) ->
         raise OffsetConflict(at=at, tail=tail)
 
 
+def continued(info: StreamInfo, epoch: int) -> StreamInfo:
+    """Its owner, who has it at `epoch`, goes on with it."""
+    lease = Lease(info.id, info.new.worker, epoch)
+    appendable(lease, info.tail, epoch=info.epoch, state=info.state, tail=info.tail)
+    return info
+
+
 def readable(stream: StreamId, at: int, *, tail: int, gone: bool) -> None:
     if at < 0:
         raise ValueError(f"read at offset {at}; offsets start at 0")

@@ -187,10 +187,15 @@ def stamped(conn: sqlite3.Connection) -> Durability | None:
     return durability
 
 
+class LostSync(OSError):
+    """A sync of a file of ours failed; see lost_a_sync."""
+
+
 def lost_a_sync(error: Exception) -> bool:
     """Whether the kernel could not write back what SQLite counted as written. It says so once: the next sync would
     succeed over the hole."""
-    return getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+    lost = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+    return isinstance(error, LostSync) or getattr(error, "sqlite_errorcode", 0) in lost
 
 
 def translate(error: Exception, path: str | Path) -> StoreError:

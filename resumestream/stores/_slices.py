@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from ..errors import StoreError
 from . import _zstd
 from ._audit import counted
+from ._payload import Frame
 from ._schema import primary_code
 
 FRAME_BYTES = 256 * 1024
@@ -103,18 +104,20 @@ CREATE UNIQUE INDEX frame_of_stream ON frame (stream, at);
             return _inflated(*frame)[at - frame[0] : end - frame[0]]
         return _sliced(conn, stream, at, end)
 
-    def pack(self, conn: sqlite3.Connection, stream: int, packed: int, tail: int) -> int:
-        """Make the next frame and drop the slices below its end, some at a time. `packed` until that is done."""
-        sql = "SELECT length FROM frame WHERE stream = ? AND at = ?"
-        if found := conn.execute(sql, (stream, packed)).fetchone():
-            end = packed + int(found[0])
-        else:
-            end = min(packed + FRAME_BYTES, tail)
-            raw = _sliced(conn, stream, packed, end)
-            small = _zstd.compress(raw)
-            data = small if len(small) < len(raw) else raw
-            values = (stream, packed, len(raw), zlib.crc32(data), data)
+    def prepare(self, conn: sqlite3.Connection, stream: int, packed: int, tail: int) -> Frame | None:
+        if _framed(conn, stream, packed):
+            return None
+        raw = _sliced(conn, stream, packed, min(packed + FRAME_BYTES, tail))
+        small = _zstd.compress(raw)
+        data = small if len(small) < len(raw) else raw
+        return Frame(len(raw), zlib.crc32(data), data, len(data))
+
+    def pack(self, conn: sqlite3.Connection, stream: int, packed: int, frame: Frame | None) -> int:
+        """Also drops the slices below its end, some at a time: `packed` until that is done."""
+        if frame:
+            values = (stream, packed, frame.length, frame.sum, frame.data)
             conn.execute("INSERT INTO frame (stream, at, length, sum, data) VALUES (?, ?, ?, ?, ?)", values)
+        end = packed + _framed(conn, stream, packed)
         slices = [piece for piece in _slices(conn, stream, end) if piece[0] + piece[3] <= end]
         _drop(conn, stream, slices)
         return packed if len(slices) == STEP_SLICES else end
@@ -173,6 +176,12 @@ _COUNTS = [
     ),
 ]
 """What counts damage, and the sentence where there is some."""
+
+
+def _framed(conn: sqlite3.Connection, stream: int, at: int) -> int:
+    """Length of the frame that begins there; 0 where there is none."""
+    found = conn.execute("SELECT length FROM frame WHERE stream = ? AND at = ?", (stream, at)).fetchone()
+    return int(found[0]) if found else 0
 
 
 def _inflated(at: int, length: int, sum_: int, data: bytes) -> bytes:

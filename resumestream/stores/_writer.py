@@ -110,9 +110,13 @@ class Writer:
         self._queue.put(None)
 
     @property
-    def broken(self) -> bool:
-        """It writes nothing more: what a sync lost may lie anywhere in the log."""
-        return bool(self._broken)
+    def broken(self) -> str:
+        """Why it writes nothing more, once that is so: what a sync lost may lie anywhere in the log."""
+        return self._broken
+
+    def give_up(self, error: Exception) -> None:
+        """A sync beside it was lost: write nothing more. Any thread may call it."""
+        self._break(error)
 
     def join(self) -> None:
         self._thread.join()
@@ -227,6 +231,7 @@ class Writer:
 
     def _keep(self) -> bool:
         if self._broken:
+            self._keeper.end()  # it may have been at work when another thread gave up
             return False
         self._kept_at = time.monotonic()
         try:

@@ -14,20 +14,19 @@ from typing import Self, TypeVar
 import anyio
 import anyio.to_thread
 
-from ..errors import OffsetConflict, StoreBusy, StoreError, StreamSealed
-from ..model import Kept, Lease, NewStream, Query, Seal, State, StreamId, StreamInfo
+from ..errors import OffsetConflict, StoreError, StreamSealed
+from ..model import Kept, Lease, NewStream, Query, Seal, StreamId, StreamInfo
 from ..policy import Policy
 from . import _rows, _rules
 from ._catalog import CatalogStore
+from ._schema import lost_a_sync
 from ._writer import Batch
-from .files import FilePayload, extents, takeover
+from .files import FilePayload, extents, takeover, view
 from .files.disk import Disk, failure, parts
 from .files.held import Held
 from .files.log import Log
 from .files.ticks import Ticks
 from .files.trail import Trail
-from .files.view import Unsettled, live, overlaid, overlay, unsealed_after
-from .files.walk import payload
 from .peers import refuse_network
 
 logger = logging.getLogger("resumestream.store")
@@ -36,11 +35,6 @@ T = TypeVar("T")
 
 INLINE_BYTES = 64 * 1024
 """A read of up to this much of a stream that is held here costs less than a thread would."""
-SETTLE_S = 1
-"""How long a read waits for a takeover to be over: one takes milliseconds."""
-SETTLE_EVERY_S = 0.005
-LOOKS = 3
-"""How often a read starts over because what it was about to open was moved."""
 
 
 class FileStore(CatalogStore):
@@ -99,7 +93,7 @@ class FileStore(CatalogStore):
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         held = self._held.get(lease.stream)
-        if held is None or held.epoch != lease.epoch or held.fenced:
+        if held is None or held.epoch != lease.epoch or held.fenced or held.moving:
             held = await self._adopt(lease)
         if self._ticks is None:
             raise StoreError("this handle was opened to look; open one that serves")
@@ -130,7 +124,10 @@ class FileStore(CatalogStore):
     async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:
         held = self._held.get(stream) if self._ticks and not self._ticks.fenced else None
         if held and held.trail.at <= at <= held.tail and min(held.tail - at, max_bytes) <= INLINE_BYTES:
-            return self._read_held(held, at, min(at + max_bytes, held.tail))
+            try:
+                return self._files.held(held, at, min(at + max_bytes, held.tail))
+            except OSError as error:
+                raise failure(error, self.location) from error
 
         def look(conn: sqlite3.Connection) -> bytes:
             sql = "SELECT row, tail, gone IS NOT NULL, sealed_at IS NOT NULL FROM stream WHERE id = ?"
@@ -138,32 +135,23 @@ class FileStore(CatalogStore):
                 raise _rules.not_found(stream)
             row, tail, gone, sealed = found
             if not sealed:
-                tail, _ = live(conn, self._files.trails, row)
+                tail, _ = view.live(conn, self._files.trails, row)
             _rules.readable(stream, at, tail=tail, gone=gone)
             return self._files.read(conn, row, at, min(at + max_bytes, tail), tail)
 
-        return await self._view(look)
+        return await self._read(look)
 
     async def stat(self, stream: StreamId) -> StreamInfo:
-        return await self._view(lambda conn: overlay(conn, self._files.trails, *_rows.get(conn, stream)))
+        return await self._read(lambda conn: view.overlay(conn, self._files.trails, *_rows.get(conn, stream)))
 
     async def find(self, query: Query) -> list[StreamInfo]:
-        def look(conn: sqlite3.Connection) -> list[StreamInfo]:
-            if query.state not in (State.PENDING, State.STREAMING):
-                return overlaid(conn, self._files.trails, _rows.find(conn, query))
-            # The catalog does not know yet which of these have payload; there are few
-            newest = overlaid(conn, self._files.trails, unsealed_after(conn, query))
-            return [info for info in newest if _rules.matches(info, query)][: query.limit]
-
-        return await self._view(look)
+        return await self._read(lambda conn: view.found(conn, self._files.trails, query))
 
     async def unsealed(self) -> list[StreamInfo]:
-        return await self._view(lambda conn: overlaid(conn, self._files.trails, _rows.unsealed(conn)))
+        return await self._read(lambda conn: view.overlaid(conn, self._files.trails, _rows.unsealed(conn)))
 
     async def kept(self, principal: str | None = None) -> Kept:
-        kept = await super().kept(principal)
-        mine = (held for held in self._held.values() if principal in (None, held.principal))
-        return replace(kept, payload_bytes=kept.payload_bytes + sum(held.tail - held.trail.at for held in mine))
+        return await self._read(lambda conn: view.kept(conn, self._files.trails, principal))
 
     async def tidy(self) -> None:
         """See LogStore.tidy. A live stream that has kept its segments for long goes on in the present one, and what it
@@ -171,42 +159,16 @@ class FileStore(CatalogStore):
         old = self.now() - self._relocate_s / 2  # tidy comes twice in that time
         for held in list(self._held.values()):
             if self._log and held.segment < self._log.segment and held.opened_at <= old and not held.ending:
-                async with self._taking:
-                    if self._held.get(held.stream) is held:
-                        await self._take(held.stream, partial(_still, held))
+                await self._move(held)
         for row, base in await self._read(self._files.behind):
             packed = 0
             while packed < base:
-                packed = await self._write(partial(self._pack, row, packed, base))
+                packed = await self._write(partial(self._pack_behind, row, packed, base))
         await super().tidy()
 
-    async def _view(self, look: Callable[[sqlite3.Connection], T]) -> T:
-        """`_read`, where files are looked into."""
-        settled_by = anyio.current_time() + SETTLE_S
-        looks = 0
-        while True:
-            try:
-                return await self._read(look)
-            except Unsettled as unsettled:
-                if anyio.current_time() >= settled_by:
-                    raise StoreBusy(unsettled.message, retry_after_s=1) from None
-                await anyio.sleep(SETTLE_EVERY_S)
-            except FileNotFoundError as missing:
-                looks += 1
-                if looks == LOOKS:
-                    raise StoreError(f"the store at {self.location} is damaged: {missing}") from missing
-                self._files.trails.forget()
-            except OSError as error:
-                raise failure(error, self.location) from error
-
-    def _read_held(self, held: Held, at: int, end: int) -> bytes:
-        if at == end:
-            return b""
-        try:
-            with self._files.segments.reading(self._files.trails.me) as files:
-                return payload(files, held.extent, held.trail, at, end)
-        except OSError as error:
-            raise failure(error, self.location) from error
+    async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        read = super()._read
+        return await view.settled(lambda: read(look), self._files.trails, self.location)
 
     # --- who holds a stream -------------------------------------------------------------------------------------
 
@@ -214,16 +176,23 @@ class FileStore(CatalogStore):
         """Hold a stream whose lease was had before, through another handle or before this one was opened. Raises
         LeaseLost, StreamSealed."""
         self._entered()
-
-        def rule(info: StreamInfo) -> StreamInfo:
-            _rules.appendable(lease, info.tail, epoch=info.epoch, state=info.state, tail=info.tail)
-            return info
-
         async with self._taking:
             held = self._held.get(lease.stream)
             if held and held.epoch == lease.epoch and not held.fenced:
                 return held
-            return await self._take(lease.stream, rule)
+            return await self._take(lease.stream, lambda info: _rules.continued(info, lease.epoch))
+
+    async def _move(self, held: Held) -> None:
+        """Go on with a stream in the present segment. What was asked for before is in the one it had."""
+        async with self._taking:
+            if self._ticks is None or self._held.get(held.stream) is not held:
+                return
+            held.moving = True
+            try:
+                await self._ticks.quiet()
+                await self._take(held.stream, lambda info: _rules.continued(info, held.epoch))
+            finally:
+                held.moving = False
 
     async def _take(self, stream: StreamId, rule: Callable[[StreamInfo], StreamInfo]) -> Held:
         """Go on with a stream in our own segments, from where its owners before came to."""
@@ -245,6 +214,8 @@ class FileStore(CatalogStore):
             try:
                 reach = await anyio.to_thread.run_sync(self._reach, lower)
             except OSError as error:
+                if lost_a_sync(error):
+                    self._entered().give_up(error)
                 raise failure(error, self.location) from error
             if reach.at < info.tail:
                 logger.error("of stream %s, %d bytes are left of %d", stream, reach.at, info.tail)
@@ -279,7 +250,7 @@ class FileStore(CatalogStore):
         try:
             if self._peers:
                 self._files.serve(self._peers.me)
-                self._log = Log(self._files.segments, self._peers.me)
+                self._log = Log(self._files.segments, self._peers.me, self._entered)
                 self._files.janitor.log = self._log
                 self._ticks = Ticks(
                     self._log,
@@ -295,8 +266,8 @@ class FileStore(CatalogStore):
             raise failure(error, self.location) from error
         return conn
 
-    def _pack(self, row: int, packed: int, base: int, batch: Batch) -> int:
-        return self._files.pack(batch.conn, row, packed, base)
+    def _pack_behind(self, row: int, packed: int, base: int, batch: Batch) -> int:
+        return self._files.pack_behind(batch.conn, row, packed, base)
 
     def _inserted(self, batch: Batch, new: NewStream) -> None:
         (row,) = batch.conn.execute("SELECT row FROM stream WHERE id = ?", (new.id,)).fetchone()
@@ -305,8 +276,8 @@ class FileStore(CatalogStore):
 
     def _held_from(self, stream: StreamId, row: int, info: StreamInfo, extent: int, reach: takeover.Reach) -> Held:
         segment = self._log.segment if self._log else 0
-        trail, principal = Trail(reach.at), info.new.principal
-        return Held(stream, row, principal, info.epoch, extent, trail, reach.events, self.now(), segment, reach.at)
+        trail = Trail(reach.at)
+        return Held(stream, row, info.epoch, extent, trail, reach.events, self.now(), segment, reach.at)
 
     def _begin(self, batch: Batch, row: int, at: int | None) -> int:
         segment = self._log.segment if self._log else 0
@@ -320,10 +291,3 @@ class FileStore(CatalogStore):
         takeover.held_by(batch.conn, info.id, row, held.extent)
         extents.close(batch.conn, held.extent, parts(held.place)[0])
         return replace(info, tail=held.tail, events=held.all_events)
-
-
-def _still(held: Held, info: StreamInfo) -> StreamInfo:
-    """What a rule makes of a stream whose owner stays. Raises LeaseLost, StreamSealed."""
-    lease = Lease(held.stream, info.new.worker, held.epoch)
-    _rules.appendable(lease, info.tail, epoch=info.epoch, state=info.state, tail=info.tail)
-    return info

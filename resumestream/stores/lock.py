@@ -45,6 +45,9 @@ else:
         return False
 
 
+_CAREFUL = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
 def make_private(path: Path) -> None:
     """An empty file for this user alone, whatever the umask. Raises FileExistsError."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -79,7 +82,7 @@ class FileLock:
         try:
             with contextlib.suppress(FileExistsError):
                 make_private(self.path)
-            fd = os.open(self.path, os.O_RDWR)
+            fd = os.open(self.path, os.O_RDWR | _CAREFUL)
         except OSError as error:
             raise StoreUnusable(f"the lock file {self.path} cannot be opened: {error.strerror}") from error
         try:
@@ -88,9 +91,7 @@ class FileLock:
             holder = os.read(fd, 20).decode("ascii", "replace").strip()
             os.close(fd)
             who = f"process {holder}" if holder.isdigit() else "another process"
-            raise StoreLocked(
-                f"{who} serves from this store and holds {self.path}; stop it, or use another store"
-            ) from None
+            raise StoreLocked(f"{who} holds {self.path}; stop it, or use another store") from None
         with contextlib.suppress(OSError):  # the text is a courtesy; on a full disk the lock is as good without it
             os.ftruncate(fd, 0)
             os.write(fd, b"%d\n" % os.getpid())

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from ...errors import StoreError, StoreFull
+from .._schema import LostSync
 
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _CAREFUL = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -52,14 +53,22 @@ class Disk:
     def read(self, fd: int, size: int, position: int) -> bytes:
         return os.pread(fd, size, position)
 
-    def sync(self, fd: int) -> None:
+    def flush(self, fd: int) -> None:
+        """Bring a file, or what was made or removed in a directory, to disk level."""
         _SYNC(fd)
 
+    def sync(self, fd: int) -> None:
+        """`flush`. Raises LostSync where it fails: after that nothing can be relied on that is written here."""
+        try:
+            self.flush(fd)
+        except OSError as error:
+            raise LostSync(*error.args) from error
+
     def sync_directory(self, path: Path) -> None:
-        """What was made or removed in it."""
+        """What was made or removed in it. Raises LostSync."""
         fd = os.open(path, os.O_RDONLY | _DIRECTORY | _CAREFUL)
         try:
-            os.fsync(fd)
+            self.sync(fd)
         finally:
             os.close(fd)
 

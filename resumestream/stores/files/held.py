@@ -14,7 +14,6 @@ class Held:
 
     stream: StreamId
     row: int
-    principal: str
     epoch: int
     extent: int
     trail: Trail
@@ -35,6 +34,8 @@ class Held:
     """It is being sealed."""
     fenced: bool = False
     """Somebody else holds it."""
+    moving: bool = False
+    """Its owner is about to go on in other segments: what is asked for now has to wait."""
 
     @property
     def tail(self) -> int:

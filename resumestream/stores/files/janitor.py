@@ -16,13 +16,13 @@ from .packs import Packs
 from .segments import Segments
 from .trails import Trails
 
-MOVE_FRAMES = 64
-"""How many frames one step of compaction moves."""
+MOVE_FRAMES = 8
+"""How many frames one step of compaction moves: others wait for the catalog meanwhile."""
 BUSY_S = 1
 """How long another process may be in the way: there is always a next time."""
 
 _PACKED = (
-    "SELECT extent.row, extent.stream FROM extent JOIN stream ON stream.row = extent.stream WHERE NOT copied AND "
+    "SELECT extent.row FROM extent JOIN stream ON stream.row = extent.stream WHERE NOT copied AND "
     "CASE WHEN sealed_at IS NOT NULL THEN extent.stream NOT IN (SELECT stream FROM chore) ELSE "
     "(SELECT min(next.at) FROM extent AS next WHERE next.stream = extent.stream AND next.row > extent.row) <= "
     "(SELECT max(at + length) FROM frame WHERE frame.stream = extent.stream) END"
@@ -47,9 +47,8 @@ class Janitor:
     def free(self, conn: sqlite3.Connection) -> bool:
         """Returns whether there is more. Raises OSError, sqlite3.Error."""
         packed = conn.execute(_PACKED).fetchall()
-        self._packs.sync_of(conn, {stream for _, stream in packed})
         with _durable(conn):
-            conn.executemany("UPDATE extent SET copied = 1 WHERE row = ?", [(row,) for row, _ in packed])
+            conn.executemany("UPDATE extent SET copied = 1 WHERE row = ?", packed)
             doomed = [path for worker in self._workers() for path in self._unneeded(conn, worker)]
             (newest,) = conn.execute("SELECT ifnull(max(row), 0) FROM extent").fetchone()
             live = {row for (row,) in conn.execute("SELECT row FROM extent WHERE NOT copied")}
@@ -80,7 +79,7 @@ class Janitor:
                 continue
             if self.log and worker == self._trails.me and number >= self.log.segment:
                 # No stream is held that could be written there, and none begins before this thread is done here
-                self.log.retire()
+                self.log.retire(number)
             yield self._segments.path(worker, number)
 
     def _forget_empty(self, conn: sqlite3.Connection) -> None:
@@ -96,12 +95,13 @@ class Janitor:
     def _compact(self, conn: sqlite3.Connection) -> bool:
         """Move what is left in a pack that is under half live, or drop one that is empty."""
         for row, name, worker, live in conn.execute(_WORTH).fetchall():
-            if self._packs.current(row) or (worker != self._trails.me and self._trails.alive(worker)):
+            if self._packs.current(name) or (worker != self._trails.me and self._trails.alive(worker)):
                 continue
             if 2 * live >= self._packs.size(name) > 0:
                 continue
-            frames = conn.execute("SELECT stream, at FROM frame WHERE pack = ? LIMIT ?", (row, MOVE_FRAMES)).fetchall()
             with _durable(conn):
+                sql = "SELECT stream, at FROM frame WHERE pack = ? LIMIT ?"
+                frames = conn.execute(sql, (row, MOVE_FRAMES)).fetchall()
                 self._packs.move(conn, frames)
                 if len(frames) < MOVE_FRAMES:
                     conn.execute("DELETE FROM pack WHERE row = ?", (row,))

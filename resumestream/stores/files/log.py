@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.to_thread
 
 from ...errors import StoreError
+from .._writer import Writer
 from .disk import failure, place
 from .segments import Segments
-
-logger = logging.getLogger("resumestream.store")
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 """About where a segment ends and the next begins."""
@@ -23,10 +21,10 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 
 class Log:
     """Its calls belong to one event loop. What was written once is never written over or cut off: whoever scans it
-    finds the same records, whenever that is."""
+    finds the same records, whenever that is. With `writer` it ends at the first lost sync, whoever lost it."""
 
-    def __init__(self, segments: Segments, worker: str) -> None:
-        self._segments, self._disk, self._worker = segments, segments.disk, worker
+    def __init__(self, segments: Segments, worker: str, writer: Callable[[], Writer]) -> None:
+        self._segments, self._disk, self._worker, self._writer = segments, segments.disk, worker, writer
         self._fd: int | None = None
         self.segment = 1
         self._position = 0
@@ -36,8 +34,6 @@ class Log:
         self._retired = 0
         self._synced = 0
         self._syncing: anyio.Event | None = None
-        self._broken = ""
-        """Why nothing more is written, once that is so."""
 
     @property
     def end(self) -> int:
@@ -54,13 +50,14 @@ class Log:
         return self.end
 
     def write(self, parts: Sequence[bytes]) -> int:
-        """How many bytes of it, from `end` on, are in the log now: all, unless there was no space. Raises StoreError
-        when there are none."""
+        """How many bytes of it, from where `begin` said on, are in the log now: all, unless there was no space. Raises
+        StoreError when there are none."""
         data = b"".join(parts)
         written = 0
+        assert self._fd is not None
         try:
             while written < len(data):
-                count = self._disk.write(self._file(), data[written:] if written else data, self._position + written)
+                count = self._disk.write(self._fd, data[written:] if written else data, self._position + written)
                 written += count
                 if not count:
                     break
@@ -84,20 +81,18 @@ class Log:
                 await self._syncing.wait()
                 continue
             done = self._syncing = anyio.Event()
-            reached, dirty, new_names = self.end, dict(self._dirty), self._new_names
+            reached, upto, dirty, new_names = self.end, self.segment, dict(self._dirty), self._new_names
             self._new_names = False
             try:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._sync, list(dirty.values()), new_names)
             except OSError as error:
-                # The kernel reports a lost page once; the next sync would succeed over the hole
-                self._broken = repr(error)
-                logger.error("the segments of this worker take no more records", exc_info=error)
+                self._writer().give_up(error)
                 raise failure(error, self._segments.directory.parent) from error
             else:
                 self._synced = reached
                 for segment in dirty:
-                    if segment < self.segment:
+                    if segment < upto:  # nothing was written to it since
                         os.close(self._dirty.pop(segment))
             finally:
                 self._syncing = None
@@ -106,9 +101,9 @@ class Log:
     def full(self) -> StoreError:
         return failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._segments.directory.parent)
 
-    def retire(self) -> None:
-        """Write nothing more to the present segment. Any thread may call it."""
-        self._retired = self.segment if self._position else 0
+    def retire(self, segment: int) -> None:
+        """Begin no more writes to it: it is thrown away. Any thread may call it."""
+        self._retired = segment
 
     def close(self) -> None:
         for fd in self._dirty.values():
@@ -116,19 +111,18 @@ class Log:
         self._dirty.clear()
         self._fd = None
 
-    def _file(self) -> int:
+    def _file(self) -> None:
         if self._position >= SEGMENT_BYTES or self._retired == self.segment:
             self.turn()
         if self._fd is None:
             self._fd = self._disk.create(self._segments.path(self._worker, self.segment))
             self._dirty[self.segment] = self._fd
             self._new_names = True
-        return self._fd
 
     def usable(self) -> None:
         """Raises StoreError where nothing more can be written: another sync would say that what is lost is there."""
-        if self._broken:
-            raise StoreError(f"the store at {self._segments.directory.parent} must be opened again ({self._broken})")
+        if broken := self._writer().broken:
+            raise StoreError(f"the store at {self._segments.directory.parent} must be opened again ({broken})")
 
     def _failed(self, error: OSError) -> StoreError:
         """Part of what failed may be there nevertheless; before anybody can see it, it is gone."""

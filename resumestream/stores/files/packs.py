@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 from .. import _zstd
+from .._payload import Frame
 from .disk import Disk
 from .segments import damaged
 
@@ -48,7 +49,10 @@ class Packs:
         self.directory, self._disk = directory, disk
         self.worker = ""
         self._fd: int | None = None
-        self._row = self._position = 0
+        self._name = ""
+        """Of the pack that is written to."""
+        self._new = False
+        self._position = 0
 
     def close(self) -> None:
         if self._fd is not None:
@@ -61,24 +65,27 @@ class Packs:
         except FileNotFoundError:
             return []
 
-    def add(self, conn: sqlite3.Connection, stream: int, at: int, raw: bytes) -> None:
-        """Make a frame. It is not at disk level before `sync`. Raises OSError."""
+    def write(self, raw: bytes) -> Frame:
+        """Make a frame, at disk level, that nothing names yet. Raises OSError."""
         small = _zstd.compress(raw)
         data = small if len(small) < len(raw) else raw
-        self._put(conn, data)
-        values = (stream, at, len(raw), self._row, self._position - len(data), len(data), zlib.crc32(data))
+        position = self._put(data)
+        self._sync()
+        return Frame(len(raw), zlib.crc32(data), b"", len(data), self._name, position)
+
+    def enter(self, conn: sqlite3.Connection, stream: int, at: int, frame: Frame) -> None:
+        """Name it."""
+        values = (stream, at, frame.length, self._row(conn, frame.pack), frame.position, frame.size, frame.sum)
         conn.execute("INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def move(self, conn: sqlite3.Connection, frames: list[tuple[int, int]]) -> None:
         """Write frames, each a stream and an offset, anew as they are, durably. Raises StoreError, OSError."""
         for stream, at in frames:
             start, length, name, position, size, sum_ = _frame(conn, stream, at) or _missing(at)
-            self._put(conn, self._stored(start, length, name, position, size, sum_))
+            position = self._put(self._stored(start, length, name, position, size, sum_))
             sql = "UPDATE frame SET pack = ?, position = ? WHERE stream = ? AND at = ?"
-            conn.execute(sql, (self._row, self._position - size, stream, start))
-        if self._fd is not None and frames:
-            self._disk.sync(self._fd)
-            self._disk.sync_directory(self.directory)
+            conn.execute(sql, (self._row(conn, self._name), position, stream, start))
+        self._sync()
 
     def read(self, conn: sqlite3.Connection, stream: int, at: int, end: int) -> bytes:
         """Payload from `at` on, to `end` or the end of its frame. Raises StoreError where it is not there, or not as it
@@ -112,19 +119,6 @@ class Packs:
         conn.executemany("DELETE FROM frame WHERE stream = ? AND at = ?", erased)
         return len(erased)
 
-    def sync_of(self, conn: sqlite3.Connection, streams: set[int]) -> None:
-        """Bring the frames of these streams to disk level, whoever wrote them. Raises OSError."""
-        sql = "SELECT DISTINCT name FROM frame JOIN pack ON pack.row = pack WHERE stream = ?"
-        names = {name for stream in streams for (name,) in conn.execute(sql, (stream,))}
-        for name in names:
-            fd = self._disk.open(self.directory / name, write=True)
-            try:
-                self._disk.sync(fd)
-            finally:
-                os.close(fd)
-        if names:
-            self._disk.sync_directory(self.directory)
-
     def size(self, name: str) -> int:
         """0 where there is none."""
         try:
@@ -148,21 +142,31 @@ class Packs:
         with contextlib.suppress(FileNotFoundError):
             (self.directory / name).unlink()
 
-    def current(self, row: int) -> bool:
-        return self._fd is not None and row == self._row
+    def current(self, name: str) -> bool:
+        return self._fd is not None and name == self._name
 
-    def _put(self, conn: sqlite3.Connection, data: bytes) -> None:
-        if self._fd is not None and self._position >= PACK_BYTES:
+    def _put(self, data: bytes) -> int:
+        """Write it behind what is there. Returns its position."""
+        if self._fd is None or self._position >= PACK_BYTES:
+            self._sync()
             self.close()
-        known = self._fd is not None and conn.execute("SELECT 1 FROM pack WHERE row = ?", (self._row,)).fetchone()
-        if self._fd is None or not known:  # the transaction that made it may have failed
-            self.close()
-            name = f"{secrets.token_hex(16)}.pack"
-            self._fd, self._position = self._disk.create(self.directory / name), 0
-            sql = "INSERT INTO pack (name, worker) VALUES (?, ?)"
-            self._row = int(conn.execute(sql, (name, self.worker)).lastrowid or 0)
+            self._name = f"{secrets.token_hex(16)}.pack"
+            self._fd, self._position, self._new = self._disk.create(self.directory / self._name), 0, True
         self._disk.write_all(self._fd, data, self._position)
         self._position += len(data)
+        return self._position - len(data)
+
+    def _sync(self) -> None:
+        if self._fd is not None:
+            self._disk.sync(self._fd)
+        if self._new:
+            self._disk.sync_directory(self.directory)
+            self._new = False
+
+    def _row(self, conn: sqlite3.Connection, name: str) -> int:
+        if found := conn.execute("SELECT row FROM pack WHERE name = ?", (name,)).fetchone():
+            return int(found[0])
+        return int(conn.execute("INSERT INTO pack (name, worker) VALUES (?, ?)", (name, self.worker)).lastrowid or 0)
 
     def _stored(self, at: int, length: int, name: str, position: int, size: int, sum_: int) -> bytes:
         fd = self._disk.open(self.directory / name)
@@ -175,19 +179,19 @@ class Packs:
         return data
 
 
-_Frame = tuple[int, int, str, int, int, int]
+_Found = tuple[int, int, str, int, int, int]
 """at, length, pack's name, position, size, sum"""
 
 
-def _frame(conn: sqlite3.Connection, stream: int, at: int) -> _Frame | None:
+def _frame(conn: sqlite3.Connection, stream: int, at: int) -> _Found | None:
     """The last one that begins at `at` or before."""
     sql = (
         "SELECT at, length, name, position, size, sum FROM frame JOIN pack ON pack.row = pack "
         "WHERE stream = ? AND at <= ? ORDER BY at DESC LIMIT 1"
     )
-    found: _Frame | None = conn.execute(sql, (stream, at)).fetchone()
+    found: _Found | None = conn.execute(sql, (stream, at)).fetchone()
     return found
 
 
-def _missing(at: int) -> _Frame:
+def _missing(at: int) -> _Found:
     raise damaged(at, at + 1, "they are missing")

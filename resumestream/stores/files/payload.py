@@ -6,17 +6,19 @@ import sqlite3
 from pathlib import Path
 
 from ...errors import StoreError
-from . import audit, extents
+from .._payload import Frame
+from . import audit, extents, view
 from .disk import Disk
 from .extents import Extent
+from .held import Held
 from .janitor import Janitor
 from .packs import FRAME_BYTES, TABLES, Packs
-from .segments import Segments, damaged
+from .segments import Missing, Segments
 from .trails import Trails
 from .walk import payload
 from .wipe import wipe
 
-ERASE_BYTES = 4 * 1024 * 1024
+ERASE_BYTES = 1024 * 1024
 """About the most that one erasing step overwrites."""
 
 
@@ -57,17 +59,21 @@ class FilePayload:
         extent, end = found[0], min(end, found[1])
         return self._walked(extent, at, end)
 
-    def pack(self, conn: sqlite3.Connection, stream: int, packed: int, tail: int) -> int:
-        if (framed := self.packs.framed(conn, stream)) > packed:
-            return framed
+    def prepare(self, conn: sqlite3.Connection, stream: int, packed: int, tail: int) -> Frame | None:
+        if self.packs.framed(conn, stream) > packed:
+            return None
         end = min(packed + FRAME_BYTES, tail)
         parts: list[bytes] = []
         at = packed
         while at < end:
             parts.append(self.read(conn, stream, at, end, tail))
             at += len(parts[-1])
-        self.packs.add(conn, stream, packed, b"".join(parts))
-        return end
+        return self.packs.write(b"".join(parts))
+
+    def pack(self, conn: sqlite3.Connection, stream: int, packed: int, frame: Frame | None) -> int:
+        if frame:
+            self.packs.enter(conn, stream, packed, frame)
+        return self.packs.framed(conn, stream)
 
     def erase(self, conn: sqlite3.Connection, stream: int) -> bool:
         if self.packs.erase(conn, stream, ERASE_BYTES):
@@ -84,6 +90,8 @@ class FilePayload:
         return self.janitor.free(conn)
 
     def verify(self, conn: sqlite3.Connection, stream: int, tail: int) -> list[str]:
+        if conn.execute("SELECT sealed_at IS NULL FROM stream WHERE row = ?", (stream,)).fetchone()[0]:
+            tail, _ = view.live(conn, self.trails, stream)
         wrong: list[str] = []
         at = 0
         while at < tail:
@@ -95,14 +103,34 @@ class FilePayload:
         return wrong
 
     def _walked(self, extent: Extent, at: int, end: int) -> bytes:
+        try:
+            return self._walk(extent, at, end)
+        except (FileNotFoundError, Missing):  # others of that worker were thrown away while they were looked through
+            self.trails.forget()
+            return self._walk(extent, at, end)
+
+    def _walk(self, extent: Extent, at: int, end: int) -> bytes:
         trail = self.trails.reaching(extent.worker, extent.row, end)
         if trail is None or trail.at > at:
-            raise damaged(at, end, "their records are missing")
+            raise Missing(at, end)
         with self.segments.reading(extent.worker) as files:
             return payload(files, extent.row, trail, at, end)
 
     def audit(self, conn: sqlite3.Connection) -> list[str]:
         return [*audit.packs(conn, self.packs), *audit.segments(conn, self.segments, self.trails)]
+
+    def held(self, held: Held, at: int, end: int) -> bytes:
+        """What is visible of a stream that we hold. Raises StoreError, OSError."""
+        if at == end:
+            return b""
+        with self.segments.reading(self.trails.me) as files:
+            return payload(files, held.extent, held.trail, at, end)
+
+    def pack_behind(self, conn: sqlite3.Connection, stream: int, packed: int, base: int) -> int:
+        """Pack the next piece below `base` of one of `behind`, if it still is one. Returns where it ends."""
+        if (stream, base) not in self.behind(conn):
+            return base
+        return self.pack(conn, stream, packed, self.prepare(conn, stream, packed, base))
 
     def behind(self, conn: sqlite3.Connection) -> list[tuple[int, int]]:
         """Live streams that went on in other segments, and from which offset on, where what is below is still to be

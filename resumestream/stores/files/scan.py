@@ -12,13 +12,12 @@ from .segments import Reading, Segments
 from .trail import Trail
 
 _READ_BYTES = 256 * 1024
-LOOKS = 3
-"""At what should be a record, and is none: somebody may be overwriting it, to erase it."""
 
 
 class Scan:
     """Any thread may use it. A record counts if it goes on where its extent ended: what an owner wrote twice, because
-    the first time failed halfway, counts once, and the same one to every reader."""
+    the first time failed halfway, counts once, and the same one to every reader. Behind one whose payload is not as it
+    was written, nothing counts of its extent; those of others do: that extent may have been erased."""
 
     def __init__(self, segments: Segments, worker: str) -> None:
         self._segments, self._worker = segments, worker
@@ -59,11 +58,7 @@ class Scan:
             if place(number, 0) > self.place:
                 self.place = place(number, 0)
             if parts(self.place)[0] == number:
-                end = min(limit, place(number, files.size(number)))
-                for _ in range(LOOKS):
-                    self._segment(files, end, trusted)
-                    if self.place >= min(end, trusted):
-                        break
+                self._segment(files, min(limit, place(number, files.size(number))), trusted)
 
     def _segment(self, files: Reading, limit: int, trusted: int) -> None:
         while self.place < limit:
@@ -73,11 +68,12 @@ class Scan:
                 end = start + at + HEADER_BYTES + record.length
                 if end > limit:
                     return
-                if end > trusted:
-                    data = files.read(end - record.length, record.length)
-                    if len(data) != record.length or zlib.crc32(data) != record.sum:
-                        return
-                self._add(start + at, record)
+                if end <= trusted or zlib.crc32(files.read(end - record.length, record.length)) == record.sum:
+                    self._add(start + at, record)
+                elif parse(files.read(end, HEADER_BYTES)):
+                    self._trails.setdefault(record.extent, Trail(record.at))
+                else:
+                    return  # it may be being written
                 self.place = end
                 at = end - start
             if self.place == start:

@@ -107,5 +107,12 @@ class Reading:
         return self._files[segment]
 
 
+class Missing(StoreError):
+    """Records of a stream are not there: it is damaged, or was packed since the catalog was asked."""
+
+    def __init__(self, at: int, end: int) -> None:
+        super().__init__(damaged(at, end, "their records are missing").message)
+
+
 def damaged(at: int, end: int, how: str) -> StoreError:
     return StoreError(f"the store is damaged at offsets {at} to {end} of a stream: {how}")

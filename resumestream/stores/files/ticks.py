@@ -84,35 +84,38 @@ class Ticks:
     async def quiet(self) -> None:
         """Return once everything that was asked for before is visible, or refused."""
         with anyio.CancelScope(shield=True):
-            while self._open or self._busy:
-                if self._busy:
-                    await self._busy.wait()
-                else:
-                    await cancel_shielded_checkpoint()
+            if tick := self._open:
+                done = tick.done = tick.done or anyio.Event()
+                await done.wait()
+            elif self._busy:
+                await self._busy.wait()
 
     async def _lead(self, entry: _Append) -> None:
         tick = self._open = _Tick()
         tick.appends.append(entry)
-        await cancel_shielded_checkpoint()
-        if self._busy:
-            with anyio.CancelScope(shield=True):
-                while self._busy:
-                    await self._busy.wait()
-        self._open = None
         try:
+            await cancel_shielded_checkpoint()
+            if self._busy:
+                with anyio.CancelScope(shield=True):
+                    while self._busy:
+                        await self._busy.wait()
+            self._open = None
             self._write(tick.appends)
-            if self._disk or self.fenced:
-                await self._settle(tick.appends)
-            self._publish(tick.appends)
-        except Exception as error:
-            logger.exception("appends failed")
+            if not (self._disk or self.fenced) or await self._settle(tick.appends):
+                self._publish(tick.appends)
+        except BaseException as error:
             self._fail(tick.appends, StoreError(f"the append failed ({error!r})"))
+            if not isinstance(error, Exception):
+                raise
+            logger.exception("appends failed")
         finally:
+            if self._open is tick:
+                self._open = None
             if tick.done:
                 tick.done.set()
 
-    async def _settle(self, appends: list[_Append]) -> None:
-        """What cannot be done without waiting. No other tick is written meanwhile."""
+    async def _settle(self, appends: list[_Append]) -> bool:
+        """What cannot be done without waiting; whether it was. No other tick is written meanwhile."""
         busy = self._busy = anyio.Event()
         try:
             with anyio.CancelScope(shield=True):
@@ -121,9 +124,11 @@ class Ticks:
                 await self.look()
         except StoreError as error:
             self._fail(appends, error)
+            return False
         finally:
             self._busy = None
             busy.set()
+        return True
 
     @staticmethod
     def _fail(appends: list[_Append], error: StoreError) -> None:
@@ -156,7 +161,9 @@ class Ticks:
                     entry.error = self._log.full()
         for entry in reversed(appends):
             if entry.error:
-                entry.held.place, entry.held.next = entry.before, entry.at
+                entry.held.next = entry.at
+                if entry.records:
+                    entry.held.place = entry.before
 
     def _publish(self, appends: list[_Append]) -> None:
         for entry in appends:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
 
-from ..peers import Page
+from ..peers import Page, boot_id
 from .scan import Scan
 from .segments import Segments
 from .trail import Trail
@@ -39,11 +38,12 @@ class Trails:
         self.forget()
         self.own.clear()
 
-    def mark(self, worker: str) -> int:
-        """How far another worker has made its records visible; 0 where nobody knows any more."""
+    def mark(self, worker: str) -> int | None:
+        """How far another worker has made its records visible. None where nobody knows: it ended, or the machine did,
+        and what is there is all there will be."""
         with self._lock:
             page = self._other(worker).page
-            return page.get("mark_position") if page else 0
+            return page.get("mark_position") if page else None
 
     def alive(self, worker: str) -> bool:
         """Whether it may still write."""
@@ -57,10 +57,10 @@ class Trails:
             if page := self._other(worker).page:
                 page.set("fences", int.from_bytes(os.urandom(8), "little"))
 
-    def visible(self, worker: str, extent: int, mark: int) -> Trail | None:
+    def visible(self, worker: str, extent: int, mark: int | None) -> Trail | None:
         """What another worker's extent has below its mark. None: nothing. Raises OSError."""
-        if not mark:
-            return None
+        if mark is None:
+            return self.whole(worker, extent)
         with self._lock:
             scan = self._other(worker).visible
         scan.visible(mark)
@@ -71,7 +71,7 @@ class Trails:
         mark = self.mark(worker)
         with self._lock:
             scan = self._other(worker).whole
-        scan.whole(mark)
+        scan.whole(mark or 0)
         return scan.trail(extent)
 
     def reaching(self, worker: str, extent: int, end: int) -> Trail | None:
@@ -118,10 +118,20 @@ class Trails:
             page.close()
 
     def _page(self, worker: str) -> Page | None:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             directory = os.open(self._pages, os.O_RDONLY)
             try:
-                return Page.open(f"{worker}.page", dir_fd=directory)
+                page = Page.open(f"{worker}.page", dir_fd=directory)
             finally:
                 os.close(directory)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno is None:  # a power cut left no whole page
+                return None
+            raise
+        # What is mapped is not synced: another boot's words may be of any moment
+        if page.alive or (page.known and page.get("boot") == boot_id()):
+            return page
+        page.close()
         return None

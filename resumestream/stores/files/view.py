@@ -4,17 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
-from ...errors import StoreError
-from ...model import Query, StreamInfo
+import anyio
+
+from ...errors import StoreBusy, StoreError
+from ...model import Kept, Query, State, StreamInfo
 from .. import _rows, _rules
 from . import extents
+from .disk import failure
+from .segments import Missing
 from .trails import Trails
+
+T = TypeVar("T")
+
+SETTLE_S = 1
+"""How long a read waits for a takeover to be over: one takes milliseconds."""
+SETTLE_EVERY_S = 0.005
+LOOKS = 3
+"""How often a read starts over because what it was about to open was moved."""
 
 
 class Unsettled(StoreError):
     """Somebody is taking the stream over, and has not found out yet how far it came."""
+
+
+async def settled(ask: Callable[[], Awaitable[T]], trails: Trails, location: str) -> T:
+    """What `ask` returns that looks into files, once nothing that it looks at is on its way elsewhere. Raises
+    StoreError."""
+    until, looks = anyio.current_time() + SETTLE_S, 0
+    while True:
+        try:
+            return await ask()
+        except Unsettled as unsettled:
+            if anyio.current_time() >= until:
+                raise StoreBusy(unsettled.message, retry_after_s=1) from None
+            await anyio.sleep(SETTLE_EVERY_S)
+        except (FileNotFoundError, Missing) as missing:
+            looks += 1
+            if looks == LOOKS and isinstance(missing, Missing):
+                raise
+            if looks == LOOKS:
+                raise StoreError(f"the store at {location} is damaged: {missing}") from missing
+            trails.forget()
+        except OSError as error:
+            raise failure(error, location) from error
 
 
 def live(conn: sqlite3.Connection, trails: Trails, row: int) -> tuple[int, int]:
@@ -62,7 +98,37 @@ def overlaid(conn: sqlite3.Connection, trails: Trails, infos: list[StreamInfo]) 
     return found
 
 
-def unsealed_after(conn: sqlite3.Connection, query: Query) -> list[StreamInfo]:
+def found(conn: sqlite3.Connection, trails: Trails, query: Query) -> list[StreamInfo]:
+    """See LogStore.find."""
+    if query.state not in (State.PENDING, State.STREAMING):
+        return overlaid(conn, trails, _rows.find(conn, query))
+    # The catalog does not know yet which of these have payload; there are few
+    newest = overlaid(conn, trails, _unsealed_after(conn, query))
+    return [info for info in newest if _rules.matches(info, query)][: query.limit]
+
+
+def kept(conn: sqlite3.Connection, trails: Trails, principal: str | None) -> Kept:
+    """With what owners have made visible that the catalog does not know yet."""
+    known = _rows.kept(conn, principal)
+    theirs, values = ("", ()) if principal is None else (" AND +principal = ?", (principal,))
+    sql = (
+        "SELECT extent.row, extent.worker, tail FROM stream JOIN extent ON extent.row = "
+        "(SELECT max(row) FROM extent AS newest WHERE newest.stream = stream.row) "
+        f"WHERE sealed_at IS NULL AND at IS NOT NULL{theirs}"
+    )
+    more, marks = 0, dict[str, int | None]()
+    for extent, worker, tail in conn.execute(sql, values).fetchall():
+        if worker == trails.me:
+            trail = trails.own.get(extent)
+        else:
+            if worker not in marks:
+                marks[worker] = trails.mark(worker)
+            trail = trails.visible(worker, extent, marks[worker])
+        more += max(0, trail.tail - tail) if trail else 0
+    return replace(known, payload_bytes=known.payload_bytes + more)
+
+
+def _unsealed_after(conn: sqlite3.Connection, query: Query) -> list[StreamInfo]:
     """Those that a page of the query could have, newest first. Raises StreamNotFound."""
     unsealed = _rows.unsealed(conn)[::-1]
     if query.after is None:

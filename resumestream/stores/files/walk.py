@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from .records import Record
-from .segments import Reading, damaged
+from .segments import Missing, Reading, damaged
 from .trail import Trail
 
 
@@ -29,7 +29,7 @@ def payload(files: Reading, extent: int, trail: Trail, at: int, end: int) -> byt
     pieces.reverse()
     whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(whole) != end - at:
-        raise damaged(at, end, "their records are missing")
+        raise Missing(at, end)
     return whole
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
-from .records import HEADER_BYTES, header, parse
+from .records import HEADER_BYTES, parse
 from .segments import Segments
 
 _BLOCK_BYTES = 256 * 1024
 
 
 def wipe(segments: Segments, extent: int, worker: str, first: int) -> None:
-    """Make zeros of all payload of `extent`, visible or not, durably. Its records stay records, so that those behind
-    them are found. Raises OSError."""
+    """Make zeros of all payload of `extent`, visible or not, durably. Its headers stay as they are, so that the records
+    behind them are found at any moment. Raises OSError."""
     for number in segments.numbers(worker):
         if number >= first:
             try:
@@ -35,9 +35,7 @@ def _wipe_segment(segments: Segments, fd: int, extent: int) -> None:
             if position + end > size:
                 break
             if record.extent == extent and record.length:
-                zeros = bytes(record.length)
-                head = header(extent, record.at, zeros, record.events, record.previous, record.more)
-                disk.write_all(fd, head + zeros, position + at)
+                disk.write_all(fd, bytes(record.length), position + at + HEADER_BYTES)
                 wiped = True
             at = end
         if not at:

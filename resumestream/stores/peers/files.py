@@ -113,7 +113,7 @@ class FilePeers:
     @property
     def clock_start(self) -> float | None:
         """What the store clocks of the living go by, for us to adopt."""
-        for worker in self._registry.workers():
+        for worker in self.workers():
             page = self.page_of(worker)
             if page and page.alive and page.clock_start is not None:
                 return page.clock_start

@@ -92,8 +92,8 @@ async def a_takeover_amid_appends_loses_none(make: Make, store: LogStore) -> Non
             tasks.start_soon(write)
             await enough.wait()
             second = await other.acquire(first.stream, "taker", after=1)
-        tail = (await other.stat(first.stream)).tail
-        equal(await other.append(second, tail, b"taken"), tail + 5, "the taker appends at the tail that it finds")
+            tail = (await other.stat(first.stream)).tail
+            equal(await other.append(second, tail, b"taken"), tail + 5, "the taker appends at the tail that it finds")
         payload = await whole(other, first.stream)
         equal(payload[: len(acknowledged)], bytes(acknowledged), "what the old owner was told is stored is in the log")
         in_flight = len(payload) - 5 - len(acknowledged)
