@@ -251,9 +251,8 @@ class Hub:
 
     async def stat(self, stream: StreamId) -> StreamInfo:
         """The record as of now: retention is enforced here, on access. Raises StreamNotFound."""
-        info, now = self._newest(await self.store.stat(stream)), self.store.now()
-        if not info.sealed:
-            return info
+        live = self._live.get(stream)  # before the look: the seal may come between that and its answer
+        info, now = _newest(await self.store.stat(stream), live), self.store.now()
         if not info.gone and now >= info.expires_at:
             # An expiry never cuts a read that was open before it, and nobody knows of those in other processes
             if self.reads.open(stream) or not self.store.peers.alone():
@@ -298,13 +297,7 @@ class Hub:
         """Records as of now, newest first; expired ones that nobody looked at yet are shown as such."""
         found = await self.store.find(query)
         now = self.store.now()
-        return [self._newest(info).as_of(now) for info in found]
-
-    def _newest(self, info: StreamInfo) -> StreamInfo:
-        """What the drain here knows beyond the store's record. Not after its end: a source may take its time to close,
-        and another process may have ended the stream without its knowing yet."""
-        live = self._live.get(info.id)
-        return live.info if live and not (live.abandoned or live.info.sealed or info.sealed) else info
+        return [_newest(info, self._live.get(info.id)).as_of(now) for info in found]
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -379,6 +372,11 @@ class Hub:
             if self._idle.is_set():
                 self._idle = anyio.Event()
             await self._idle.wait()
+
+
+def _newest(info: StreamInfo, live: Live | None) -> StreamInfo:
+    """What the drain here knows beyond the store's record: not that another process has ended its stream."""
+    return live.info if live and not (live.abandoned or info.sealed) else info
 
 
 def _given_up(stream: StreamId) -> StoreError:

@@ -44,6 +44,22 @@ class SlowSeal(MemoryStore):
         return info
 
 
+class SlowStat(MemoryStore):
+    """While `slow`, what it answers is old by then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = False
+        self.asked, self.go = anyio.Event(), anyio.Event()
+
+    async def stat(self, stream: StreamId) -> StreamInfo:
+        info = await super().stat(stream)
+        if self.slow:
+            self.asked.set()
+            await self.go.wait()
+        return info
+
+
 class Counted(MemoryStore):
     """Tells when it was asked what a worker holds."""
 
@@ -167,3 +183,27 @@ async def test_a_seal_that_another_look_saw_first_is_no_takeover(caplog: pytest.
         store.go.set()
         assert (await sealed(hub, new)).completed
     assert "another owner" not in caplog.text
+
+
+async def test_a_seal_during_a_look_is_no_lost_owner() -> None:
+    """The store's answer is from before it, and the drain has gone by the time it comes."""
+    store = SlowStat()
+    async with running(store) as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        async with anyio.create_task_group() as tasks:
+            answers = list[StreamInfo]()
+
+            async def ask() -> None:
+                answers.append(await hub.answered(new.id))
+
+            store.slow = True
+            tasks.start_soon(ask)
+            await store.asked.wait()
+            store.slow = False
+            source.send(EVENTS[0] + DONE)
+            source.end()
+            while hub._live:  # noqa: ASYNC110 its end tells nobody
+                await anyio.sleep(0.01)
+            store.go.set()
+        assert answers[0].completed

@@ -117,6 +117,15 @@ class FilePayload:
             return payload(files, extent.row, trail, at, end)
 
     def audit(self, conn: sqlite3.Connection) -> list[str]:
+        found = self._audit(conn)
+        if found:  # or it was packed, moved or thrown away since this view of the catalog began
+            conn.execute("COMMIT")
+            conn.execute("BEGIN")
+            still = self._audit(conn)
+            found = [sentence for sentence in found if sentence in still]
+        return found
+
+    def _audit(self, conn: sqlite3.Connection) -> list[str]:
         return [*audit.packs(conn, self.packs), *audit.segments(conn, self.segments, self.trails)]
 
     def held(self, held: Held, at: int, end: int) -> bytes:
