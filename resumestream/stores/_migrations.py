@@ -54,7 +54,7 @@ CREATE TABLE frame (
     data BLOB NOT NULL
 );
 CREATE UNIQUE INDEX frame_of_stream ON frame (stream, at);
-DROP TABLE probe;
+DROP TABLE IF EXISTS probe;
 CREATE TABLE probe (id INTEGER PRIMARY KEY, filler BLOB NOT NULL);
 DELETE FROM chore WHERE stream IN (SELECT row FROM stream WHERE gone IS NULL);
 INSERT INTO chore SELECT row, 0 FROM stream WHERE sealed_at IS NOT NULL AND gone IS NULL;

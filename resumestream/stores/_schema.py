@@ -106,9 +106,9 @@ FAILURES = (sqlite3.Error, UnicodeDecodeError)
 
 def prepare(path: Path, *, create: bool) -> None:
     """The file is there and may be written to; with `create` it and its directory are made, for this user alone."""
-    if path.is_dir():
-        raise StoreUnusable(f"{path} is a directory; name a file in it")
     try:
+        if path.is_dir():
+            raise StoreUnusable(f"{path} is a directory; name a file in it")
         if create:
             _make_file(path)
         elif not path.exists() or path.stat().st_size == 0:

@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 import anyio
 import anyio.to_thread
 
-from ..errors import OffsetConflict, StoreError, StreamSealed
+from ..errors import OffsetConflict, StoreError, StoreUnusable, StreamSealed
 from ..model import Kept, Lease, NewStream, Query, Seal, StreamId, StreamInfo
 from ..policy import Policy
 from . import _rows, _rules
@@ -246,6 +246,7 @@ class FileStore(CatalogStore):
 
     def _open(self) -> sqlite3.Connection:
         refuse_network(Path(self.location))
+        self._check_catalog()
         conn = super()._open()
         try:
             if self._peers:
@@ -265,6 +266,16 @@ class FileStore(CatalogStore):
                 self._peers.close()
             raise failure(error, self.location) from error
         return conn
+
+    def _check_catalog(self) -> None:
+        """Neither a link nor lost: a new one would not know what was paid for. Raises StoreUnusable."""
+        if self._path.is_symlink():
+            raise StoreUnusable(f"{self._path} is a link; a store keeps all that it has in its own directory")
+        folder = Path(self.location)
+        if not self._path.exists() and any(any((folder / name).glob("*")) for name in ("packs", "segments")):
+            raise StoreUnusable(
+                f"the store at {folder} has payload and no {self._path.name}; bring that back, or use another directory"
+            )
 
     def _pack_behind(self, row: int, packed: int, base: int, batch: Batch) -> int:
         return self._files.pack_behind(batch.conn, row, packed, base)

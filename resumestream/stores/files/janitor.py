@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from .packs import Packs
 from .segments import Segments
 from .trails import Trails
 
+FRESH_S = 60
+"""A pack may be this old before its rows come."""
 MOVE_FRAMES = 8
 """How many frames one step of compaction moves: others wait for the catalog meanwhile."""
 BUSY_S = 1
@@ -62,6 +65,7 @@ class Janitor:
         except StoreLocked:
             return False
         try:
+            self._drop_unnamed(conn)
             return self._compact(conn)
         finally:
             self._lock.release()
@@ -91,6 +95,13 @@ class Janitor:
             if not left and worker != self._trails.me:
                 with contextlib.suppress(OSError):
                     self._segments.folder(worker).rmdir()
+
+    def _drop_unnamed(self, conn: sqlite3.Connection) -> None:
+        """Packs whose rows never came: whoever wrote them died before, or the disk was full for the rows."""
+        named = {name for (name,) in conn.execute("SELECT name FROM pack")}
+        for name in set(self._packs.names()) - named:
+            if not self._packs.current(name) and time.time() - self._packs.made_at(name) > FRESH_S:
+                self._packs.unlink(name)
 
     def _compact(self, conn: sqlite3.Connection) -> bool:
         """Move what is left in a pack that is under half live, or drop one that is empty."""

@@ -126,7 +126,7 @@ class FilePayload:
         return found
 
     def _audit(self, conn: sqlite3.Connection) -> list[str]:
-        return [*audit.packs(conn, self.packs), *audit.segments(conn, self.segments, self.trails)]
+        return [*audit.packs(conn, self.packs), *audit.segments(conn, self.segments)]
 
     def held(self, held: Held, at: int, end: int) -> bytes:
         """What is visible of a stream that we hold. Raises StoreError, OSError."""
