@@ -269,10 +269,15 @@ class FileStore(CatalogStore):
 
     def _check_catalog(self) -> None:
         """Neither a link nor lost: a new one would not know what was paid for. Raises StoreUnusable."""
-        if self._path.is_symlink():
-            raise StoreUnusable(f"{self._path} is a link; a store keeps all that it has in its own directory")
         folder = Path(self.location)
-        if not self._path.exists() and any(any((folder / name).glob("*")) for name in ("packs", "segments")):
+        try:
+            linked = self._path.is_symlink()
+            lost = not self._path.exists() and any(any((folder / name).glob("*")) for name in ("packs", "segments"))
+        except OSError as error:
+            raise StoreUnusable(f"the store at {folder} cannot be looked at: {error.strerror}") from error
+        if linked:
+            raise StoreUnusable(f"{self._path} is a link; a store keeps all that it has in its own directory")
+        if lost:
             raise StoreUnusable(
                 f"the store at {folder} has payload and no {self._path.name}; bring that back, or use another directory"
             )
