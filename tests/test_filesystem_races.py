@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import pytest
 
 from resumestream.errors import StreamSealed
@@ -82,7 +83,7 @@ async def test_an_append_is_not_fenced_off_by_a_move(tmp_path: Path, monkeypatch
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(append, 200)
-                await anyio.to_thread.run_sync(disk.begun.wait)
+                assert await anyio.to_thread.run_sync(disk.begun.wait, LIMIT_S)
                 tasks.start_soon(store.tidy)
                 await anyio.wait_all_tasks_blocked()
                 tasks.start_soon(append, 210)
@@ -106,6 +107,7 @@ async def test_a_seal_comes_through_where_others_never_pause(tmp_path: Path) -> 
                         at = await store.append(lease, at, b"x")
                     except StreamSealed:
                         return
+                    await anyio.lowlevel.checkpoint()
 
             async with anyio.create_task_group() as tasks:
                 for lease in busy:
@@ -130,7 +132,7 @@ async def test_a_segment_is_not_left_in_the_middle_of_a_write(tmp_path: Path) ->
 
 
 class DiesErasing(Disk):
-    """The process ends in the middle of what it overwrites."""
+    """The process ends in the middle of what it overwrites, and of what it packs."""
 
     def write_all(self, fd: int, data: bytes, position: int) -> None:
         os.pwrite(fd, data[: len(data) // 2], position)
@@ -141,16 +143,11 @@ class DiesErasing(Disk):
 async def test_what_is_half_erased_hides_nothing(tmp_path: Path) -> None:
     """Who takes over what a dead owner wrote behind it finds all of that."""
     with anyio.fail_after(LIMIT_S):
-        async with server(tmp_path) as store:
+        async with server(tmp_path, disk=DiesErasing()) as store:
             doomed, live = await stream(store, b"secret" * 100), await stream(store, b"first")
             await store.append(live, 5, b"second")
             await store.seal(doomed, SEAL)
             await store.purge(doomed.stream, Gone.DELETED)
-            segments = {path: path.read_bytes() for path in files(tmp_path, "seg")}
-        for path, data in segments.items():
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(data)
-        async with server(tmp_path, disk=DiesErasing()) as store:
             await store.tidy()
         assert any(bytes(100) in path.read_bytes() for path in files(tmp_path, "seg"))
         async with server(tmp_path) as store:

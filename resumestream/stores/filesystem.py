@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 import anyio
 import anyio.to_thread
 
-from ..errors import OffsetConflict, StoreError, StoreUnusable, StreamSealed
+from ..errors import LeaseLost, OffsetConflict, StoreError, StoreUnusable, StreamSealed
 from ..model import Kept, Lease, NewStream, Query, Seal, StreamId, StreamInfo
 from ..policy import Policy
 from . import _rows, _rules
@@ -82,10 +82,14 @@ class FileStore(CatalogStore):
         self._files.close()
 
     async def create(self, new: NewStream, *, replaces: StreamId | None = None) -> Lease:
-        with anyio.CancelScope(shield=True):
-            lease = await super().create(new, replaces=replaces)
-        self._hold(self._made.pop(new.id))
-        return lease
+        with _uncancelled():
+            try:
+                lease = await super().create(new, replaces=replaces)
+            except BaseException:
+                self._made.pop(new.id, None)
+                raise
+            self._hold(self._made.pop(new.id))
+            return lease
 
     async def acquire(self, stream: StreamId, worker: str, *, after: int) -> Lease:
         held = await self._take(stream, lambda info: _rules.acquired(info, worker, after))
@@ -109,17 +113,17 @@ class FileStore(CatalogStore):
         except StreamSealed:
             return await super().seal(lease, seal)
         held.ending = True
-        try:
-            with anyio.CancelScope(shield=True):
+        with _uncancelled():
+            try:
                 if self._ticks and self._log:
                     await self._ticks.quiet()
                     await self._log.sync(held.end)
                 info = await super().seal(lease, seal)
-        except StoreError:
-            held.ending = False
-            raise
-        self._held.pop(lease.stream, None)
-        return info
+            except StoreError:
+                held.ending = False
+                raise
+            self._held.pop(lease.stream, None)
+            return info
 
     async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:
         held = self._held.get(stream) if self._ticks and not self._ticks.fenced else None
@@ -185,7 +189,7 @@ class FileStore(CatalogStore):
     async def _move(self, held: Held) -> None:
         """Go on with a stream in the present segment. What was asked for before is in the one it had."""
         async with self._taking:
-            if self._ticks is None or self._held.get(held.stream) is not held:
+            if self._ticks is None or held.ending or self._held.get(held.stream) is not held:
                 return
             held.moving = True
             try:
@@ -207,7 +211,7 @@ class FileStore(CatalogStore):
 
         if self._log:
             self._log.usable()
-        with anyio.CancelScope(shield=True):
+        with _uncancelled():
             row, info, extent, lower = await self._write(begin, vital=True)
             if mine := self._held.pop(stream, None):
                 mine.fenced = True
@@ -221,8 +225,9 @@ class FileStore(CatalogStore):
                 logger.error("of stream %s, %d bytes are left of %d", stream, reach.at, info.tail)
                 reach = reach._replace(at=info.tail, events=info.events)
             await self._write(lambda batch: takeover.publish(batch.conn, stream, row, extent, reach), vital=True)
-        held = self._held_from(stream, row, info, extent, reach)
-        return self._hold(held)
+            if self._ticks:
+                self._ticks.look_again()  # it may have been taken between that commit and now
+            return self._hold(self._held_from(stream, row, info, extent, reach))
 
     def _reach(self, lower: list[extents.Extent]) -> takeover.Reach:
         takeover.fence(self._files, lower)
@@ -302,8 +307,16 @@ class FileStore(CatalogStore):
     def _ending(self, batch: Batch, lease: Lease, row: int, info: StreamInfo) -> StreamInfo:
         _rules.owned(lease, epoch=info.epoch)
         held = self._held.get(info.id)
-        if info.sealed or held is None:
+        if info.sealed:
             return info
+        if held is None:
+            raise LeaseLost(f"stream {info.id} was taken over", stream=info.id)
         takeover.held_by(batch.conn, info.id, row, held.extent)
         extents.close(batch.conn, held.extent, parts(held.place)[0])
         return replace(info, tail=held.tail, events=held.all_events)
+
+
+@contextlib.contextmanager
+def _uncancelled() -> Iterator[None]:
+    with anyio.CancelScope(shield=True):
+        yield

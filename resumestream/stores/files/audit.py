@@ -1,5 +1,7 @@
-"""What is wrong between the catalog and the files that it names: one sentence each. Changes nothing. A file that nothing
-names is no damage: the janitor drops it."""
+"""What is wrong between the catalog and the files that it names: one sentence each. Changes nothing.
+
+A file that nothing names is no damage: the janitor drops it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 
 from .packs import Packs
 from .segments import Segments
+
 
 def packs(conn: sqlite3.Connection, packs: Packs) -> Iterator[str]:
     sql = (

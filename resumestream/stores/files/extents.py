@@ -58,7 +58,7 @@ def publish(conn: sqlite3.Connection, stream: int, extent: int, at: int, events:
     sql = "UPDATE extent SET last = ? WHERE stream = ? AND row < ? AND last IS NULL"
     conn.execute(sql, (segment, stream, extent))
     conn.execute("UPDATE extent SET at = ?, events = ? WHERE row = ?", (at, events, extent))
-    conn.execute("UPDATE stream SET tail = ?, events = ? WHERE row = ?", (at, events, stream))
+    conn.execute("UPDATE stream SET tail = ?, events = ? WHERE row = ? AND sealed_at IS NULL", (at, events, stream))
 
 
 def close(conn: sqlite3.Connection, extent: int, segment: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import StoreError
@@ -90,6 +91,12 @@ class FilePayload:
         return self.janitor.free(conn)
 
     def verify(self, conn: sqlite3.Connection, stream: int, tail: int) -> list[str]:
+        return self._twice(conn, lambda: self._verify(conn, stream, tail))
+
+    def audit(self, conn: sqlite3.Connection) -> list[str]:
+        return self._twice(conn, lambda: [*audit.packs(conn, self.packs), *audit.segments(conn, self.segments)])
+
+    def _verify(self, conn: sqlite3.Connection, stream: int, tail: int) -> list[str]:
         if conn.execute("SELECT sealed_at IS NULL FROM stream WHERE row = ?", (stream,)).fetchone()[0]:
             tail, _ = view.live(conn, self.trails, stream)
         wrong: list[str] = []
@@ -116,17 +123,16 @@ class FilePayload:
         with self.segments.reading(extent.worker) as files:
             return payload(files, extent.row, trail, at, end)
 
-    def audit(self, conn: sqlite3.Connection) -> list[str]:
-        found = self._audit(conn)
-        if found:  # or it was packed, moved or thrown away since this view of the catalog began
-            conn.execute("COMMIT")
-            conn.execute("BEGIN")
-            still = self._audit(conn)
-            found = [sentence for sentence in found if sentence in still]
-        return found
-
-    def _audit(self, conn: sqlite3.Connection) -> list[str]:
-        return [*audit.packs(conn, self.packs), *audit.segments(conn, self.segments)]
+    def _twice(self, conn: sqlite3.Connection, look: Callable[[], list[str]]) -> list[str]:
+        """What is wrong in two views of the catalog: what was packed, moved or thrown away since the first began looked
+        wrong in that alone."""
+        if not (found := look()):
+            return found
+        conn.execute("COMMIT")
+        conn.execute("BEGIN")
+        self.trails.forget()
+        still = look()
+        return [sentence for sentence in found if sentence in still]
 
     def held(self, held: Held, at: int, end: int) -> bytes:
         """What is visible of a stream that we hold. Raises StoreError, OSError."""

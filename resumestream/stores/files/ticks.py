@@ -136,6 +136,10 @@ class Ticks:
         for entry in appends:
             entry.error, entry.held.fenced = entry.error or error, True
 
+    def look_again(self) -> None:
+        """Before the next tick is shown."""
+        self._fences = -1  # no word is
+
     async def look(self) -> None:
         """Find out what was taken from us, where there is a sign of it. Raises StoreError."""
         while (fences := self._page.get("fences")) != self._fences:
