@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+import anyio
+
 from .dialects import spoken
 from .endings import Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
@@ -18,6 +20,8 @@ from .reading import Reading
 
 logger = logging.getLogger("resumestream")
 
+AT_ONCE = 16
+"""Streams that are ended side by side: their commits are grouped."""
 LAST_BYTES = 256 * 1024
 """How far back a log is looked at for the end of its answer; one block of a replay."""
 
@@ -30,25 +34,28 @@ async def recover(store: LogStore, policy: Policy, *, running: Callable[[StreamI
     `completed` or `provider_error` if its end is in the log already, `cancelled` if that was asked for, else
     `interrupted`.
     """
-    peers = store.peers
-    for info in await store.unsealed():
+    me = store.peers.me
+    failed: list[StoreError] = []
+
+    def ownerless(info: StreamInfo) -> bool:
         owner = info.new.worker
-        ours = owner == peers.me
-        if running(info.id) if ours else not peers.lost(owner):
-            continue
-        try:
-            lease, info = await take(store, info)
-            asked = Ending.of("requested" if info.cancel_requested else "given_up" if ours else "process_died")
-            ending = await _logged_end(store, info, policy) or asked
-            await store.seal(lease, ending.seal)
-        except (StreamSealed, LeaseLost, StreamNotFound):
-            continue
-        except (StoreBusy, StoreFull):
-            raise
-        except StoreError:
-            logger.exception("stream %s has no owner and cannot be sealed", info.id)
-            continue
-        logger.warning("stream %s: sealed %s (%s)", info.id, ending.seal.outcome, ending.detail)
+        return not running(info.id) if owner == me else store.peers.lost(owner)
+
+    left = (info for info in await store.unsealed() if ownerless(info))
+
+    async def end() -> None:
+        for info in left:
+            try:
+                await _end(store, info, policy)
+            except (StoreBusy, StoreFull) as error:
+                failed.append(error)
+                return
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(AT_ONCE):
+            tasks.start_soon(end)
+    if failed:
+        raise failed[0]
 
 
 async def delete(store: LogStore, stream: StreamId) -> StreamInfo:
@@ -74,6 +81,25 @@ async def take(store: LogStore, info: StreamInfo) -> tuple[Lease, StreamInfo]:
     if not info.attempts:  # the claim is the call, as far as anybody can tell
         await store.begin(lease, Attempt(info.new.upstream, info.new.created_at), info.head)
     return lease, info
+
+
+async def _end(store: LogStore, info: StreamInfo, policy: Policy) -> None:
+    """Raises StoreBusy, StoreFull."""
+    asked = Ending.of("given_up" if info.new.worker == store.peers.me else "process_died")
+    try:
+        lease, info = await take(store, info)
+        if info.cancel_requested:
+            asked = Ending.of("requested")
+        ending = await _logged_end(store, info, policy) or asked
+        await store.seal(lease, ending.seal)
+    except (StreamSealed, LeaseLost, StreamNotFound):
+        return
+    except (StoreBusy, StoreFull):
+        raise
+    except StoreError:
+        logger.exception("stream %s has no owner and cannot be sealed", info.id)
+        return
+    logger.warning("stream %s: sealed %s (%s)", info.id, ending.seal.outcome, ending.detail)
 
 
 async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Ending | None:

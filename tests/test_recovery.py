@@ -11,7 +11,7 @@ from resumestream.errors import (
     LeaseLost,
     StoreFull,
 )
-from resumestream.model import Attempt, Gone, NewStream, Outcome
+from resumestream.model import Attempt, Gone, Lease, NewStream, Outcome, Seal, StreamInfo
 from resumestream.stores import MemoryStore
 
 from .fakes import DONE, ERROR, EVENTS, SSE, FakeSource, broken, new_stream, read, running, sealed, started
@@ -63,6 +63,29 @@ async def test_recovery_believes_the_log(logged: bytes, outcome: Outcome, detail
             info = await hub.stat(new.id)
             assert info.seal is not None
             assert (info.seal.outcome, info.seal.detail) == (outcome, detail)
+
+
+async def test_one_commit_ends_many() -> None:
+    """A start after a crash does not wait for each stream by itself."""
+    store, began, both = MemoryStore(), 0, anyio.Event()
+    seal = store.seal
+
+    async def slow(lease: Lease, how: Seal) -> StreamInfo:
+        nonlocal began
+        began += 1
+        if began == 2:
+            both.set()
+        await both.wait()
+        return await seal(lease, how)
+
+    async with store:
+        left = [new_stream(store.now) for _ in range(40)]
+        for new in left:
+            await store.create(new)
+        store.seal = slow  # type: ignore[method-assign]
+        with anyio.fail_after(10):
+            async with running(store) as hub:
+                assert all([(await hub.stat(new.id)).sealed for new in left])
 
 
 async def test_a_stream_that_was_given_up_is_recovered_without_a_restart() -> None:
