@@ -296,8 +296,13 @@ class CatalogStore:
             self._clock = self._given_clock or self._store_clock()
             if self._peers:
                 self._reserve = self._take_reserve(self._peers)
+                undo.callback(self._reserve.give_up)
+                self._serve(self._peers)
             undo.pop_all()
         return conn
+
+    def _serve(self, peers: FilePeers) -> None:
+        """Be ready to write payload."""
 
     def _introduce(self, conn: sqlite3.Connection) -> None:
         """Share secrets with all who open the store, and tell them, or learn from it, what an append survives."""
@@ -330,15 +335,19 @@ class CatalogStore:
     def _close(self, writer: Writer) -> None:
         """The last connection to a store empties and removes the WAL as it closes. That is the writer's; but over a
         WAL that lost something it must not happen, so there it is one that cannot write."""
-        writer.stop()
-        writer.join()
-        if writer.broken:
-            self._look(_rows.owners)
-            self._conn.close()
+        with contextlib.ExitStack() as closing:
+            if self._peers:
+                closing.callback(self._peers.close)
+            if self._reserve:
+                closing.callback(self._reserve.give_up)
+            closing.callback(self._conn.close)
+            closing.callback(self._close_idle)
+            writer.stop()
+            writer.join()
+            if writer.broken:
+                self._look(_rows.owners)
+                self._conn.close()
+
+    def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
-        self._conn.close()
-        if self._reserve:
-            self._reserve.give_up()
-        if self._peers:
-            self._peers.close()

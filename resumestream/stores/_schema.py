@@ -148,6 +148,7 @@ def connect(path: Path, mode: str, *, busy_s: float) -> sqlite3.Connection:
     conn = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}", uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False
     )
+    conn.execute("PRAGMA fullfsync = ON")  # macOS: its fsync leaves the data in the drive's cache
     # One damaged text must not end the listing that it is in; its record's sum tells
     conn.text_factory = lambda raw: raw.decode("utf-8", "replace")
     return conn

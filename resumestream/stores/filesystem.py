@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 import anyio
 import anyio.to_thread
 
-from ..errors import LeaseLost, OffsetConflict, StoreError, StoreUnusable, StreamSealed
+from ..errors import LeaseLost, OffsetConflict, StoreBusy, StoreError, StoreFull, StoreUnusable, StreamSealed
 from ..model import Kept, Lease, NewStream, Query, Seal, StreamId, StreamInfo
 from ..policy import Policy
 from . import _rows, _rules
@@ -27,13 +27,13 @@ from .files.held import Held
 from .files.log import Log
 from .files.ticks import Ticks
 from .files.trail import Trail
-from .peers import refuse_network
+from .peers import FilePeers, refuse_network
 
 logger = logging.getLogger("resumestream.store")
 
 T = TypeVar("T")
 
-INLINE_BYTES = 64 * 1024
+INLINE_BYTES = 8 * 1024
 """A read of up to this much of a stream that is held here costs less than a thread would."""
 
 
@@ -166,8 +166,13 @@ class FileStore(CatalogStore):
                 await self._move(held)
         for row, base in await self._read(self._files.behind):
             packed = 0
-            while packed < base:
-                packed = await self._write(partial(self._pack_behind, row, packed, base))
+            try:
+                while packed < base:
+                    packed = await self._write(partial(self._pack_behind, row, packed, base))
+            except (StoreBusy, StoreFull):
+                raise  # no other stream would fare better
+            except (StoreError, OSError) as error:
+                logger.error("stream row %d cannot be packed and keeps its segments: %s", row, error)
         await super().tidy()
 
     async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
@@ -252,25 +257,16 @@ class FileStore(CatalogStore):
     def _open(self) -> sqlite3.Connection:
         refuse_network(Path(self.location))
         self._check_catalog()
-        conn = super()._open()
+        return super()._open()
+
+    def _serve(self, peers: FilePeers) -> None:
         try:
-            if self._peers:
-                self._files.serve(self._peers.me)
-                self._log = Log(self._files.segments, self._peers.me, self._entered)
-                self._files.janitor.log = self._log
-                self._ticks = Ticks(
-                    self._log,
-                    self._peers.page,
-                    disk=self.durability == "disk",
-                    mine=self._held.values,
-                    taken=self._taken,
-                )
+            self._files.serve(peers.me)
         except OSError as error:
-            conn.close()
-            if self._peers:
-                self._peers.close()
             raise failure(error, self.location) from error
-        return conn
+        self._log = self._files.janitor.log = Log(self._files.segments, peers.me, self._entered)
+        disk = self.durability == "disk"
+        self._ticks = Ticks(self._log, peers.page, disk=disk, mine=self._held.values, taken=self._taken)
 
     def _check_catalog(self) -> None:
         """Neither a link nor lost: a new one would not know what was paid for. Raises StoreUnusable."""

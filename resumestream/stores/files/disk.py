@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from pathlib import Path
 
 from ...errors import StoreError, StoreFull
@@ -15,7 +16,15 @@ from .._schema import LostSync
 
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _CAREFUL = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_SYNC = getattr(os, "fdatasync", os.fsync)
+if sys.platform == "darwin":
+    import fcntl
+
+    def _sync(fd: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # its fsync leaves the data in the drive's cache
+elif sys.platform == "win32":
+    _sync = os.fsync
+else:
+    _sync = os.fdatasync
 
 
 def place(segment: int, position: int) -> int:
@@ -55,7 +64,7 @@ class Disk:
 
     def flush(self, fd: int) -> None:
         """Bring a file, or what was made or removed in a directory, to disk level."""
-        _SYNC(fd)
+        _sync(fd)
 
     def sync(self, fd: int) -> None:
         """`flush`. Raises LostSync where it fails: after that nothing can be relied on that is written here."""

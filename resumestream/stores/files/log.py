@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -15,8 +17,13 @@ from .._writer import Writer
 from .disk import failure, place
 from .segments import Segments
 
+logger = logging.getLogger("resumestream.store")
+
 SEGMENT_BYTES = 64 * 1024 * 1024
 """About where a segment ends and the next begins."""
+SLOW_S = 0.25
+"""A write into the page cache takes microseconds; one that takes this long stops every stream of the worker, and is
+said."""
 
 
 class Log:
@@ -53,7 +60,7 @@ class Log:
         """How many bytes of it, from where `begin` said on, are in the log now: all, unless there was no space. Raises
         StoreError when there are none."""
         data = b"".join(parts)
-        written = 0
+        written, began = 0, time.monotonic()
         assert self._fd is not None
         try:
             while written < len(data):
@@ -64,6 +71,8 @@ class Log:
         except OSError as error:
             if not written:
                 raise self._failed(error) from error
+        if (took_s := time.monotonic() - began) > SLOW_S:
+            logger.warning("the disk at %s held the event loop for %.1f s", self._segments.directory.parent, took_s)
         self._position += written
         return written
 
