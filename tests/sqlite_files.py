@@ -14,7 +14,7 @@ import anyio
 from resumestream.model import Lease, NewStream, Outcome, Seal, StreamId
 from resumestream.policy import Policy
 from resumestream.stores import SQLiteStore
-from resumestream.stores._slices import FRAME_BYTES
+from resumestream.stores._frame import FRAME_BYTES
 
 SEAL = Seal(Outcome.COMPLETED, "end", "The provider finished.")
 

@@ -14,7 +14,8 @@ import pytest
 from resumestream.errors import StoreError
 from resumestream.model import Attempt, Gone, Head, NewStream, Outcome, Query, StreamId
 from resumestream.stores import _rows
-from resumestream.stores._slices import FRAME_BYTES, SLICE_BYTES
+from resumestream.stores._frame import FRAME_BYTES
+from resumestream.stores._slices import SLICE_BYTES
 
 from .sqlite_files import SEAL, offline, server, stream, whole
 

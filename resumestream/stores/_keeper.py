@@ -13,7 +13,8 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from ._payload import Frame, Payload
+from ._frame import Frame
+from ._payload import Payload
 from ._reserve import Reserve
 from ._schema import begin, lost_a_sync, primary_code
 

@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-
-class Frame(NamedTuple):
-    """A run of one stream's payload, ready to stay."""
-
-    length: int
-    """Of the payload; data as long as that is the payload itself, shorter data a zstd frame."""
-    sum: int
-    """CRC-32 of the data."""
-    data: bytes
-    """b"" where it is at disk level already, in `pack` from `position` on."""
-    size: int
-    pack: str = ""
-    position: int = 0
+from ._frame import Frame
 
 
 class Payload(Protocol):

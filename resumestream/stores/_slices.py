@@ -13,14 +13,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from ..errors import StoreError
-from . import _zstd
 from ._audit import counted
-from ._payload import Frame
+from ._frame import FRAME_BYTES, Frame, checked, damaged, inflated
 from ._schema import primary_code
 
-FRAME_BYTES = 256 * 1024
-"""Payload of a frame: one block of a replay, so that a reader who goes through a stream inflates each frame once, and
-the most that one packing step copies. Frames of 1 MiB would be 3 to 8 % smaller (measured), and inflated four times."""
 SLICE_BYTES = 64 * 1024
 """The most of one slice: reading any part of it checks all of it."""
 ERASE_BYTES = 1024 * 1024
@@ -99,18 +95,18 @@ CREATE UNIQUE INDEX frame_of_stream ON frame (stream, at);
         if at >= end:
             return b""
         sql = "SELECT at, length, sum, data FROM frame WHERE stream = ? AND at <= ? ORDER BY at DESC LIMIT 1"
-        frame = conn.execute(sql, (stream, at)).fetchone()
-        if frame and at < frame[0] + frame[1]:
-            return _inflated(*frame)[at - frame[0] : end - frame[0]]
+        found = conn.execute(sql, (stream, at)).fetchone()
+        if found and at < found[0] + found[1]:
+            start, length, sum_, data = found
+            data = checked(start, length, len(data), sum_, data)
+            return inflated(start, length, data)[at - start : end - start]
         return _sliced(conn, stream, at, end)
 
     def prepare(self, conn: sqlite3.Connection, stream: int, packed: int, tail: int) -> Frame | None:
         if _framed(conn, stream, packed):
             return None
         raw = _sliced(conn, stream, packed, min(packed + FRAME_BYTES, tail))
-        small = _zstd.compress(raw)
-        data = small if len(small) < len(raw) else raw
-        return Frame(len(raw), zlib.crc32(data), data, len(data))
+        return Frame.of(raw)
 
     def pack(self, conn: sqlite3.Connection, stream: int, packed: int, frame: Frame | None) -> int:
         """Also drops the slices below its end, some at a time: `packed` until that is done."""
@@ -184,15 +180,6 @@ def _framed(conn: sqlite3.Connection, stream: int, at: int) -> int:
     return int(found[0]) if found else 0
 
 
-def _inflated(at: int, length: int, sum_: int, data: bytes) -> bytes:
-    if zlib.crc32(data) != sum_:
-        raise _damaged(at, at + length, "they are not as they were written")
-    try:
-        return data if len(data) == length else _zstd.decompress(data, length)
-    except StoreError as error:
-        raise _damaged(at, at + length, "they do not inflate") from error
-
-
 def _sliced(conn: sqlite3.Connection, stream: int, at: int, end: int) -> bytes:
     """Payload from `at` to `end`, all of it, out of slices alone."""
     parts: list[bytes] = []
@@ -202,11 +189,11 @@ def _sliced(conn: sqlite3.Connection, stream: int, at: int, end: int) -> bytes:
             break
         data = _bytes(conn, row, pos, length)
         if zlib.crc32(data) != sum_:
-            raise _damaged(start, start + length, "they are not as they were written")
+            raise damaged(start, start + length, "they are not as they were written")
         parts.append(data[position - start : end - start])
         position += len(parts[-1])
     if position != end:
-        raise _damaged(position, end, "they are missing")
+        raise damaged(position, end, "they are missing")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -264,7 +251,3 @@ def _next_piece(conn: sqlite3.Connection, stream: int, at: int, tail: int) -> in
     )
     (found,) = conn.execute(sql, (stream, at)).fetchone()
     return tail if found is None else int(found)
-
-
-def _damaged(at: int, end: int, how: str) -> StoreError:
-    return StoreError(f"the store is damaged at offsets {at} to {end} of a stream: {how}")

@@ -20,7 +20,6 @@ STORES = {"sqlite": "sqlite:///{}/streams.db", "file": "file://{}/store"}
 """Name -> URL of a store that keeps everything it has below one directory."""
 
 KEYED, PLAIN, PURGED, LATER = "keyed", "plain", "purged", "later"
-SIZES = (40, 5000)
 SEAL = Seal(Outcome.COMPLETED, "end", "The provider finished.")
 PRINCIPAL = "p"
 
@@ -42,8 +41,8 @@ def _key(name: str) -> str | None:
 
 
 class Workload:
-    """Fills a store. Tells what it is about to write ("send") and what was acknowledged ("ack"); whatever fails is
-    told, and tried once more where its caller would."""
+    """Fills a store, ends, and goes on in it. Tells what it is about to write ("send") and what was acknowledged;
+    whatever fails is told, and tried once more where its caller would."""
 
     def __init__(self, where: str, durability: Durability, say: Say) -> None:
         self._where, self._durability, self._say = where, durability, say
@@ -51,44 +50,61 @@ class Workload:
         self._tails: dict[str, int] = {}
 
     async def run(self, returns: Callable[[], None]) -> None:
-        """`returns` is called when all is done but the last stream, which must then succeed."""
-        async with AsyncExitStack() as stack:
-            if not await self._open(stack):
-                returns()
-                if not await self._open(stack):
-                    return
+        """`returns` is called when all of the first opening is done but its last stream, which must then succeed, as
+        must what comes after."""
+
+        async def fill() -> None:
             await self._fill()
             returns()
-            await self._stream(LATER, (700,), seal=True)
+            await self._stream(LATER, 700)
             if LATER in self._leases:
                 self._say("later", LATER, self._tails[LATER])
-            stack.push_async_callback(self._tried, "close", "", stack.pop_all().aclose)
 
-    async def _open(self, stack: AsyncExitStack) -> bool:
+        if not await self._opened(fill):
+            returns()
+            await self._opened(fill)
+        self._say("end", "", 0)
+        await self._opened(self._resume)
+
+    async def _opened(self, do: Callable[[], Awaitable[None]]) -> bool:
         self._store = open_store(self._where, policy=Policy(durability=self._durability), serving=True)
-        return await self._tried("open", "", lambda: stack.enter_async_context(self._store))
+        async with AsyncExitStack() as stack:
+            if not await self._tried("open", "", lambda: stack.enter_async_context(self._store)):
+                return False
+            await do()
+            await self._tried("close", "", stack.pop_all().aclose)
+        return True
 
     async def _fill(self) -> None:
         for name in (KEYED, PLAIN):
             await self._create(name)
-        for size in SIZES:
-            for name in (KEYED, PLAIN):
-                await self._append(name, size)
+        await self._append(PLAIN, 40)
+        await self._append(KEYED, 2000)
         await self._seal(KEYED)
-        await self._stream(PURGED, (3000,), seal=True)
-        await self._append(PLAIN, 100)
+        await self._stream(PURGED, 5000)
         await self._tidy()
         if PURGED in self._leases:
             await self._told("purge", PURGED, lambda: self._store.purge(StreamId(PURGED), Gone.DELETED))
         await self._tidy()
         await self._append(PLAIN, 100)
 
-    async def _stream(self, name: str, sizes: tuple[int, ...], *, seal: bool) -> None:
+    async def _resume(self) -> None:
+        """The one that still runs is taken over; what its owner wrote and what was purged beside it is moved."""
+        if PLAIN in self._leases and await self._told("take", PLAIN, self._take):
+            await self._append(PLAIN, 5000)
+            self._say("resumed", PLAIN, self._tails[PLAIN])
+        await self._tidy()
+
+    async def _take(self) -> None:
+        id_ = StreamId(PLAIN)
+        self._leases[PLAIN] = await self._store.acquire(id_, "w", after=(await self._store.stat(id_)).epoch)
+        # What an append that was refused had written before may count
+        self._tails[PLAIN] = max(self._tails[PLAIN], (await self._store.stat(id_)).tail)
+
+    async def _stream(self, name: str, size: int) -> None:
         await self._create(name)
-        for size in sizes:
-            await self._append(name, size)
-        if seal:
-            await self._seal(name)
+        await self._append(name, size)
+        await self._seal(name)
 
     async def _create(self, name: str) -> None:
         new = NewStream(StreamId(name), PRINCIPAL, "u", "w", self._store.now(), 600, 600, key=_key(name))
@@ -174,7 +190,7 @@ async def _look(store: LogStore, name: str) -> dict[str, Any]:
     data, wrong, expected = b"", [], payload(name)
     record = {"tail": info.tail, "events": info.events, "seal": seal, "gone": info.gone, "key": info.new.key}
     try:
-        while part := await store.read(StreamId(name), len(data), 1024):
+        while part := await store.read(StreamId(name), len(data), 3000):
             data += part
     except StreamGone:
         return record

@@ -8,16 +8,11 @@ import os
 import re
 import secrets
 import sqlite3
-import zlib
 from pathlib import Path
 
-from .. import _zstd
-from .._payload import Frame
+from .._frame import Frame, checked, damaged, inflated
 from .disk import Disk
-from .segments import damaged
 
-FRAME_BYTES = 256 * 1024
-"""Payload of a frame: one block of a replay, so that a reader who goes through a stream inflates each frame once."""
 PACK_BYTES = 64 * 1024 * 1024
 """About where a pack ends and the next begins."""
 TABLES = """
@@ -67,11 +62,10 @@ class Packs:
 
     def write(self, raw: bytes) -> Frame:
         """Make a frame, at disk level, that nothing names yet. Raises OSError."""
-        small = _zstd.compress(raw)
-        data = small if len(small) < len(raw) else raw
-        position = self._put(data)
+        made = Frame.of(raw)
+        position = self._put(made.data)
         self._sync()
-        return Frame(len(raw), zlib.crc32(data), b"", len(data), self._name, position)
+        return made._replace(data=b"", pack=self._name, position=position)
 
     def enter(self, conn: sqlite3.Connection, stream: int, at: int, frame: Frame) -> None:
         """Name it."""
@@ -94,8 +88,7 @@ class Packs:
         if at >= start + length:
             raise damaged(at, end, "they are missing")
         data = self._stored(start, length, name, position, size, sum_)
-        raw = data if size == length else _zstd.decompress(data, length)
-        return raw[at - start : end - start]
+        return inflated(start, length, data)[at - start : end - start]
 
     def erase(self, conn: sqlite3.Connection, stream: int, most: int) -> int:
         """Overwrite some frames of a stream, about `most` bytes, and forget them. Returns how many. Raises OSError."""
@@ -174,9 +167,7 @@ class Packs:
             data = self._disk.read(fd, size, position)
         finally:
             os.close(fd)
-        if len(data) != size or zlib.crc32(data) != sum_:
-            raise damaged(at, at + length, "they are not as they were written")
-        return data
+        return checked(at, length, size, sum_, data)
 
 
 _Found = tuple[int, int, str, int, int, int]

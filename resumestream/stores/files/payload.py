@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import StoreError
-from .._payload import Frame
+from .._frame import FRAME_BYTES, Frame
 from . import audit, extents, view
 from .disk import Disk
 from .extents import Extent
 from .held import Held
 from .janitor import Janitor
-from .packs import FRAME_BYTES, TABLES, Packs
+from .packs import TABLES, Packs
 from .segments import Missing, Segments
 from .trails import Trails
 from .walk import payload

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import StoreError
+from .._frame import damaged
 from .disk import Disk, parts
 from .records import HEADER_BYTES, Record, parse
 
@@ -112,7 +113,3 @@ class Missing(StoreError):
 
     def __init__(self, at: int, end: int) -> None:
         super().__init__(damaged(at, end, "their records are missing").message)
-
-
-def damaged(at: int, end: int, how: str) -> StoreError:
-    return StoreError(f"the store is damaged at offsets {at} to {end} of a stream: {how}")

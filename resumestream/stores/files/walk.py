@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 
+from .._frame import damaged
 from .records import Record
-from .segments import Missing, Reading, damaged
+from .segments import Missing, Reading
 from .trail import Trail
 
 
