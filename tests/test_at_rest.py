@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .disk.processes import Done, Jobs, jobs
+from .disk.processes import Done, Jobs, Pool, pool
 from .disk.stores import STORES, url
 
 SEED = 1
@@ -21,9 +21,9 @@ SPARED = (".lock", "-shm")
 
 
 @pytest.fixture(scope="module")
-def zygote() -> Iterator[Jobs]:
-    with jobs() as zygote:
-        yield zygote
+def zygotes() -> Iterator[Pool]:
+    with pool() as zygotes:
+        yield zygotes
 
 
 Damage = Callable[[Path, random.Random], str]
@@ -75,15 +75,15 @@ def _differs(was: dict[str, Any], is_now: dict[str, Any]) -> bool:
 
 
 @pytest.fixture(scope="module", params=STORES)
-def closed(request: pytest.FixtureRequest, zygote: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def closed(request: pytest.FixtureRequest, zygotes: Pool, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Which kind, where, and what is found in it."""
     root = tmp_path_factory.mktemp("closed").resolve() / "store"
     root.mkdir()
     kind, job = request.param, {"durability": "process", "backend": "asyncio"}
-    assert zygote.do(do="work", root=root, url=url(kind, root), **job).said[-1][0] == "later"
+    assert zygotes.do(do="work", root=root, url=url(kind, root), **job).said[-1][0] == "resumed"
     copy = root.with_name("looked at")
     shutil.copytree(root, copy)
-    good = zygote.do(do="survey", root=copy, url=url(kind, copy), check=True, **job).found
+    good = zygotes.do(do="survey", root=copy, url=url(kind, copy), check=True, **job).found
     assert not good["damage"]
     return kind, root, good
 
@@ -91,16 +91,17 @@ def closed(request: pytest.FixtureRequest, zygote: Jobs, tmp_path_factory: pytes
 @pytest.mark.parametrize(("damage", "times"), [(flip, FLIPS), (truncate, TRUNCATIONS)], ids=["flip", "truncate"])
 @pytest.mark.timeout(120)
 def test_damage_is_told_and_never_served(
-    zygote: Jobs, closed: tuple[str, Path, dict[str, Any]], damage: Damage, times: int, tmp_path: Path
+    zygotes: Pool, closed: tuple[str, Path, dict[str, Any]], damage: Damage, times: int, tmp_path: Path
 ) -> None:
     """Whatever `read` returns is what was sent, or it raises; the store opens or says why not."""
     kind, root, good = closed
-    rng = random.Random(SEED)
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.name.endswith(SPARED))
     files = [path for path in files if path.stat().st_size]
     weights = [path.stat().st_size + 4096 for path in files]
-    wrong, opened = [], 0
-    for number in range(times):
+    opened: list[int] = []
+
+    def damaged(zygote: Jobs, number: int) -> list[str]:
+        rng = random.Random(f"{SEED} {number}")
         copy = tmp_path.resolve() / str(number)
         shutil.copytree(root, copy)
         (victim,) = rng.choices(files, weights)
@@ -108,8 +109,11 @@ def test_damage_is_told_and_never_served(
         backend = ("asyncio", "trio")[number % 2]
         job = {"url": url(kind, copy), "durability": "process", "backend": backend}
         done = zygote.do(do="survey", root=copy, check=True, **job)
-        opened += "unusable" not in done.found
-        wrong += [f"{what}: {line}" for line in wrong_with(done, good)]
+        if "unusable" not in done.found:
+            opened.append(number)
         shutil.rmtree(copy)
-    print(f"{kind}: {times} damaged, {opened} could be opened")
+        return [f"{what}: {line}" for line in wrong_with(done, good)]
+
+    wrong = zygotes.each(range(times), damaged)
+    print(f"{kind}: {times} damaged, {len(opened)} could be opened")
     assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])

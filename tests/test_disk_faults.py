@@ -9,11 +9,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -22,30 +21,24 @@ from resumestream.testing import Script, ScriptedProvider
 from .clients.plain import DEADLINE_S, Plain
 from .command import BODY, CHAT, Process, serving
 from .disk.judge import complaints
-from .disk.processes import Done, Jobs, compiled, jobs
-from .disk.stores import STORES, url
+from .disk.processes import Done, Jobs, Pool, compiled, pool
+from .disk.stores import LATER, PLAIN, STORES, url
 
-KILLED = 99
+BACKENDS = ("asyncio", "trio")
 FAULTS = {
     "enospc": "one operation finds no space",
     "full": "no space from an operation on, whose write is cut short, until the end of the workload",
-    "eio": "one operation fails",
-    "fsync": "one sync fails",
+    "eio": "one operation fails: a sync, too, and then what it should have written is lost",
     "short": "one write writes half",
-    "torn": "one write writes half, and the process is killed in it",
-    "kill": "the process is killed before an operation",
 }
 TOLD = ("StoreError", "StoreFull", "StoreUnusable")
-WORKERS = 2
 TMPFS_BYTES = 8 * 1024**2
 
 
 @pytest.fixture(scope="module")
-def zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Jobs]]:
-    """Each on a core of its own."""
-    shim = compiled(tmp_path_factory.mktemp("shim"))
-    with ExitStack() as stack:
-        yield [stack.enter_context(jobs(shim)) for _ in range(WORKERS)]
+def zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    with pool(compiled(tmp_path_factory.mktemp("shim"))) as zygotes:
+        yield zygotes
 
 
 class Faults:
@@ -54,61 +47,75 @@ class Faults:
     def __init__(self, kind: str, fault: str, where: Path) -> None:
         self.kind, self.fault, self.where = kind, fault, where.resolve()
 
-    def workload(self, zygote: Jobs, n: int) -> Done:
-        root = self.where / str(n)
-        root.mkdir()
+    def workload(self, zygote: Jobs | Pool, n: int) -> Done:
         space = self.where / f"{n} space"
-        job = {"root": root, "url": url(self.kind, root), "durability": "process", "fault": self.fault, "n": n}
-        return zygote.do(do="work", backend=_backend(n), space=space if self.fault == "full" else "", **job)
+        return zygote.do(do="work", fault=self.fault, n=n, space=space if self.fault == "full" else "", **self._job(n))
 
-    def survey(self, zygote: Jobs, n: int) -> Done:
-        root = self.where / str(n)
-        job = {"root": root, "url": url(self.kind, root), "durability": "process"}
-        return zygote.do(do="survey", backend=_backend(n), check=True, **job)
+    def survey(self, zygote: Jobs | Pool, n: int) -> Done:
+        return zygote.do(do="survey", check=True, **self._job(n))
 
     def wrong(self, zygote: Jobs, n: int) -> list[str]:
         """What is wrong with what a fault at operation `n` led to."""
         done = self.workload(zygote, n)
         after = self.survey(zygote, n)
         wrong = [done.broke, after.broke]
-        if done.ended not in ((0, KILLED) if self.fault in ("torn", "kill") else (0,)):
+        if done.ended:
             wrong.append(f"the workload ended with {done.ended}")
         refused = [what for what, _, _ in done.said if what.startswith("refused")]
         wrong += [what for what in refused if what.split(": ")[1] not in TOLD]
         if self.fault == "short":
             wrong += refused
-        if self.fault in ("enospc", "full") and not any(what == "later" for what, _, _ in done.said):
+        said = {(what, stream) for what, stream, _ in done.said}
+        if self.fault in ("enospc", "full") and n <= done.first and ("later", LATER) not in said:
             wrong.append("with space again a stream cannot be made")
+        if n <= done.first and ("create", PLAIN) in said and ("resumed", PLAIN) not in said:
+            wrong.append("opened again, it does not go on")
         if after.found:
             wrong += complaints(done.said, after.found)
         else:
             wrong.append(f"the store was not looked at: {after.ended}")
+        shutil.rmtree(self.where / str(n))
         return [f"operation {n}: {what}" for what in wrong if what] + [f"   {what}" for what in refused if any(wrong)]
 
-
-def _backend(n: int) -> str:
-    """Neighbours run on both loops."""
-    return ("asyncio", "trio")[n % 2]
+    def _job(self, n: int) -> dict[str, Any]:
+        """Neighbours run on both loops."""
+        root = self.where / str(n)
+        root.mkdir(exist_ok=True)
+        return {"root": root, "url": url(self.kind, root), "durability": "process", "backend": BACKENDS[n % 2]}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", STORES)
 @pytest.mark.timeout(180)
-def test_a_fault_at_every_operation(zygotes: list[Jobs], kind: str, fault: str, tmp_path: Path) -> None:
+def test_a_fault_at_every_operation(zygotes: Pool, kind: str, fault: str, tmp_path: Path) -> None:
     """The store tells it as what it is, keeps all it acknowledged, and can be opened, sealed and written after."""
     faults = Faults(kind, fault, tmp_path)
-    whole = faults.workload(zygotes[0], 0)
-    assert whole.ended == 0
-    assert whole.said[-1][0] == "later"
-    assert not complaints(whole.said, faults.survey(zygotes[0], 0).found)
-
-    def some(worker: int) -> list[str]:
-        numbers = range(1 + worker, whole.operations + 1, WORKERS)
-        return [what for n in numbers for what in faults.wrong(zygotes[worker], n)]
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        wrong = [what for share in pool.map(some, range(WORKERS)) for what in share]
+    whole = faults.workload(zygotes, 0)
+    assert (whole.ended, whole.said[-1][0]) == (0, "resumed")
+    assert not complaints(whole.said, faults.survey(zygotes, 0).found)
+    wrong = zygotes.each(range(1, whole.operations + 1), faults.wrong)
     print(f"{kind} {fault}: {whole.operations} operations")
+    assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])
+
+
+@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.timeout(180)
+def test_a_kill_at_every_operation(zygotes: Pool, kind: str, tmp_path: Path) -> None:
+    """Before it, and in the middle of a write: whoever opens the store then finds all that was acknowledged."""
+
+    def killed(zygote: Jobs, backend: str) -> list[str]:
+        root = tmp_path.resolve() / backend
+        root.mkdir()
+        done = zygote.do(do="kills", root=root, url=url(kind, root), durability="process", backend=backend)
+        assert (done.ended, done.said[-1][0]) == (0, "resumed")
+        print(f"{kind} {backend}: {len(done.kills)} kills")
+        wrong = [done.broke]
+        for number, (said, found) in enumerate(done.kills, 1):
+            what = complaints(done.said[:said], found) if found else ["the store was not looked at"]
+            wrong += [f"{backend}, kill {number}: {line}" for line in what]
+        return [line for line in wrong if line]
+
+    wrong = zygotes.each(BACKENDS, killed)
     assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])
 
 

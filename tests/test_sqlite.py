@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -170,9 +171,12 @@ def directory(path: Path) -> None:
 async def test_an_unusable_store_says_why(
     path: Path, spoil: Callable[[Path], None], says: str, handle: Callable[[Path], SQLiteStore]
 ) -> None:
-    """The message has what, where and what to do; the file is left as it was, and nothing is kept locked."""
+    """The message has what, where and what to do; the file is left as it was, nothing is kept locked, and nothing is
+    made beside it."""
     async with server(path) as store:
         await stream(store, "s", b"payload")
+    peers = path.with_name(f"{path.name}.peers")
+    shutil.rmtree(peers)
     spoil(path)
     before = content(path)
     for _ in range(2):
@@ -180,6 +184,7 @@ async def test_an_unusable_store_says_why(
             await handle(path).__aenter__()
         assert str(path) in refused.value.message
     assert content(path) == before
+    assert not peers.exists()
 
 
 @pytest.mark.anyio

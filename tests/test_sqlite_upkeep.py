@@ -14,8 +14,8 @@ import pytest
 
 from resumestream.model import Gone, Lease, StreamId
 from resumestream.stores import SQLiteStore, _keeper
-from resumestream.stores._keeper import Keeper
 from resumestream.stores._frame import FRAME_BYTES
+from resumestream.stores._keeper import Keeper
 
 from .sqlite_files import SEAL, allow_pages, content, rows, server, stream, together, whole
 

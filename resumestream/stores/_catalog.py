@@ -288,10 +288,11 @@ class CatalogStore:
         with contextlib.ExitStack() as undo:
             if self._peers:
                 refuse_network(self._path)
-                self._peers.open()
-                undo.callback(self._peers.close)
             conn = _schema.open_writer(self._path, busy_s=self._busy_s, create=self._serving, payload=self._payload)
             undo.callback(conn.close)
+            if self._peers:
+                self._peers.open()
+                undo.callback(self._peers.close)
             self._introduce(conn)
             self._clock = self._given_clock or self._store_clock()
             if self._peers:

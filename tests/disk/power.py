@@ -169,8 +169,9 @@ def _merge(names: dict[str, Entry], change: dict[str, Entry]) -> None:
             names[name] = file
 
 
-def replay(log: Path, root: Path) -> Iterator[tuple[int, Said, Disk]]:
-    """After each operation: its number, what had been said until then, and the disk; the last two go on changing."""
+def replay(log: Path, root: Path, until: str | None = None) -> Iterator[tuple[int, Said, Disk]]:
+    """After each operation, up to where `until` was said: its number, what had been said until then, and the disk; the
+    last two go on changing."""
     disk, said, data, position, number = Disk(root), [], log.read_bytes(), 0, 0
     while position < len(data):
         op, path_size, size, inode, at = _RECORD.unpack_from(data, position)
@@ -179,6 +180,8 @@ def replay(log: Path, root: Path) -> Iterator[tuple[int, Said, Disk]]:
         body = data[start + path_size : position]
         if op == NOTE:
             what, stream, offset = json.loads(body)
+            if what == until:
+                return
             said.append((what, stream, offset))
         else:
             disk.do(op, inode, path, body, at)

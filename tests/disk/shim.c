@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -30,7 +31,7 @@ static int mask, fault, error_number, log_fd = -1;
 static long nth;
 static atomic_long count;
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
-enum { NONE, FAIL, FULL, SHORT, TORN, KILL };
+enum { NONE, FAIL, FULL, SHORT, STOP };
 
 #define REAL(name) ((__typeof__(&name))real(#name))
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
@@ -48,7 +49,7 @@ void shim_arm(const char *dir, const char *name, long n, const char *space_file,
     static const struct { const char *name; int fault, mask, error; } faults[] = {
         {"none", NONE, ALL, 0},          {"enospc", FAIL, GROWS, ENOSPC}, {"full", FULL, GROWS, ENOSPC},
         {"eio", FAIL, ALL, EIO},         {"fsync", FAIL, SYNC, EIO},      {"short", SHORT, WRITE, 0},
-        {"torn", TORN, WRITE, 0},        {"kill", KILL, ALL, 0},
+        {"stop", STOP, ALL, 0},
     };
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (!strcmp(faults[i].name, name)) fault = faults[i].fault, mask = faults[i].mask, error_number = faults[i].error;
@@ -83,22 +84,17 @@ static int ours(int fd, char *path) {
     return below(path);
 }
 
-/* 0: go on. An errno: fail with it. -1: do half of it. -2: do half of it, then die. */
+/* 0: go on. An errno: fail with it. -1: do half of it. -2: do half of it, stop, do the rest. */
 static int verdict(int op) {
     if (!(op & mask)) return 0;
     long now = ++count;
+    if (fault == STOP) return raise(SIGSTOP), op == WRITE ? -2 : 0;
     if (fault == FULL && nth) {
         if (now < nth || !access(space, F_OK)) return 0;
         return now == nth && op == WRITE ? -1 : error_number;
     }
     if (now != nth) return 0;
-    switch (fault) {
-    case FAIL: return error_number;
-    case SHORT: return -1;
-    case TORN: return -2;
-    case KILL: _exit(99);
-    }
-    return 0;
+    return fault == FAIL ? error_number : fault == SHORT ? -1 : 0;
 }
 
 static uint64_t inode(int fd) {
@@ -109,18 +105,26 @@ static uint64_t inode(int fd) {
 /* --- interposed -------------------------------------------------------------------------------------------------- */
 
 /* offset < 0: where the file is */
+static ssize_t really_put(int fd, const char *path, const void *data, size_t size, int64_t offset) {
+    pthread_mutex_lock(&order);
+    ssize_t done = offset < 0 ? REAL(write)(fd, data, size) : REAL(pwrite)(fd, data, size, offset);
+    if (done > 0) emit(WRITE, inode(fd), path, data, done, offset < 0 ? lseek(fd, 0, SEEK_CUR) - done : offset);
+    pthread_mutex_unlock(&order);
+    return done;
+}
+
 static ssize_t put(int fd, const void *data, size_t size, int64_t offset) {
     char path[4096];
     if (!ours(fd, path)) return offset < 0 ? REAL(write)(fd, data, size) : REAL(pwrite)(fd, data, size, offset);
     int bad = verdict(WRITE);
     if (bad > 0) return errno = bad, -1;
-    if (bad) size = size > 1 ? size / 2 : size;
-    pthread_mutex_lock(&order);
-    ssize_t done = offset < 0 ? REAL(write)(fd, data, size) : REAL(pwrite)(fd, data, size, offset);
-    if (done > 0) emit(WRITE, inode(fd), path, data, done, offset < 0 ? lseek(fd, 0, SEEK_CUR) - done : offset);
-    pthread_mutex_unlock(&order);
-    if (bad == -2) _exit(99);
-    return done;
+    ssize_t half = size / 2;
+    if (bad == 0 || half == 0) return really_put(fd, path, data, size, offset);
+    half = really_put(fd, path, data, half, offset);
+    if (bad == -1 || half < 0) return half;
+    raise(SIGSTOP);
+    ssize_t rest = really_put(fd, path, (const char *)data + half, size - half, offset < 0 ? offset : offset + half);
+    return rest < 0 ? rest : half + rest;
 }
 
 static ssize_t putv(int fd, const struct iovec *parts, int number, int64_t offset) {
