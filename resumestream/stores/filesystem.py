@@ -73,6 +73,8 @@ class FileStore(CatalogStore):
                 await self._ticks.quiet()
             if held := list(self._held.values()):
                 with contextlib.suppress(StoreError):
+                    if self._log:  # the catalog is synced as it closes, and must not know of more than there is
+                        await self._log.sync(self._log.end)
                     await self._write(lambda batch: takeover.leave(batch.conn, held))
             await super().__aexit__(*exc)
         self._held.clear()

@@ -14,7 +14,7 @@ from .extents import Extent
 from .held import Held
 from .janitor import Janitor
 from .packs import TABLES, Packs
-from .segments import Missing, Segments
+from .segments import Missing, Segments, missing
 from .trails import Trails
 from .walk import payload
 from .wipe import wipe
@@ -119,7 +119,7 @@ class FilePayload:
     def _walk(self, extent: Extent, at: int, end: int) -> bytes:
         trail = self.trails.reaching(extent.worker, extent.row, end)
         if trail is None or trail.at > at:
-            raise Missing(at, end)
+            raise missing(at, end)
         with self.segments.reading(extent.worker) as files:
             return payload(files, extent.row, trail, at, end)
 

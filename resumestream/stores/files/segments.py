@@ -111,5 +111,6 @@ class Reading:
 class Missing(StoreError):
     """Records of a stream are not there: it is damaged, or was packed since the catalog was asked."""
 
-    def __init__(self, at: int, end: int) -> None:
-        super().__init__(damaged(at, end, "their records are missing").message)
+
+def missing(at: int, end: int) -> Missing:
+    return Missing(damaged(at, end, "their records are missing").message)

@@ -58,9 +58,12 @@ def live(conn: sqlite3.Connection, trails: Trails, row: int) -> tuple[int, int]:
     that the owner still was the owner. Raises Unsettled."""
     while True:
         held = extents.of(conn, row)
+        newest = held[-1].row if held else 0
+        while held and held[-1].at is None:
+            if trails.alive(held[-1].worker):
+                raise Unsettled("the stream is being taken over; ask again", retry_after_s=1)
+            held.pop()  # it died before it had found out; whoever takes over next finds at least what it would have
         extent = held[-1] if held else None
-        if extent and extent.at is None:
-            raise Unsettled("the stream is being taken over; ask again", retry_after_s=1)
         trail = None
         if extent and extent.worker == trails.me:
             trail = trails.own.get(extent.row)
@@ -68,7 +71,7 @@ def live(conn: sqlite3.Connection, trails: Trails, row: int) -> tuple[int, int]:
             mark = trails.mark(extent.worker)
             conn.execute("COMMIT")
             conn.execute("BEGIN")
-            if extents.top(conn, row) != extent.row:
+            if extents.top(conn, row) != newest:
                 continue
             trail = trails.visible(extent.worker, extent.row, mark)
         tail, events = conn.execute("SELECT tail, events FROM stream WHERE row = ?", (row,)).fetchone()

@@ -6,7 +6,7 @@ import zlib
 
 from .._frame import damaged
 from .records import Record
-from .segments import Missing, Reading
+from .segments import Reading, missing
 from .trail import Trail
 
 
@@ -30,7 +30,7 @@ def payload(files: Reading, extent: int, trail: Trail, at: int, end: int) -> byt
     pieces.reverse()
     whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(whole) != end - at:
-        raise Missing(at, end)
+        raise missing(at, end)
     return whole
 
 
