@@ -27,7 +27,7 @@ class ResumeStreamError(Exception):
         self.stream = stream
         self.retry_after_s = retry_after_s
         self.outcome: str | None = None
-        self.tail: int | None = None
+        self.next_offset: str | None = None
         """How and where the stream that this is about ended, if it did."""
 
 

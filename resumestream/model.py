@@ -89,6 +89,22 @@ class Seal:
     retry_at: float | None = None
     """Store clock; until then a released key gets the recorded answer, as the provider's `Retry-After` asked."""
     sealed_at: float = 0.0
+    usage: Usage | None = None
+    """What the last provider call reported; the record keeps it with that call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a provider reported for one call; None: it did not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    model: str = ""
+    verbatim: str = ""
+    """The provider's own object, as JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +119,18 @@ class Attempt:
     bytes: int = 0
     """Payload that came of it; as `outcome` and `ended_at`, known once it has ended."""
     outcome: Outcome | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The bytes of one provider call, after which another went on. `end` and `events` count from the log's begin."""
+
+    end: int
+    events: int
+    head: Head
+    seal: Seal
+    """How it ended, as a stream would have. `sealed_at` is when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +197,8 @@ class StreamInfo:
     events: int = 0
     """Whole events (blocks with at least one `data` line) below the tail; 0 where the payload has none."""
     attempts: tuple[Attempt, ...] = ()
+    ended: tuple[Segment, ...] = ()
+    """Segments before the latest, which `head` and `seal` are of. All lie one behind the other in one log."""
     seal: Seal | None = None
     cancel_requested: bool = False
     gone: Gone | None = None
@@ -187,6 +217,32 @@ class StreamInfo:
         return self.seal is not None and self.seal.outcome is Outcome.COMPLETED
 
     @property
+    def segment(self) -> int:
+        """The number of the latest; the first is 1."""
+        return len(self.ended) + 1
+
+    @property
+    def base(self) -> int:
+        """Where in the log the latest segment begins."""
+        return self.ended[-1].end if self.ended else 0
+
+    @property
+    def latest(self) -> StreamInfo:
+        return self.seen(self.segment)
+
+    def seen(self, segment: int) -> StreamInfo:
+        """The stream as a reader of that segment sees it: `tail` and `events` are the segment's, and one that ended
+        looks sealed. Raises IndexError where there is none."""
+        if not 1 <= segment <= self.segment:
+            raise IndexError(segment)
+        ended = self.ended[: segment - 1]
+        base, events = (ended[-1].end, ended[-1].events) if ended else (0, 0)
+        if segment == self.segment:
+            return replace(self, tail=self.tail - base, events=self.events - events) if ended else self
+        of = self.ended[segment - 1]
+        return replace(self, ended=ended, tail=of.end - base, events=of.events - events, head=of.head, seal=of.seal)
+
+    @property
     def state(self) -> State:
         return state_of(gone=self.gone is not None, sealed=self.sealed, tail=self.tail)
 
@@ -203,7 +259,8 @@ class StreamInfo:
         """The record without its payload and the seal's message, which may quote it. What expired is gone since then,
         whenever that was noticed."""
         gone_at = min(now, self.expires_at) if why is Gone.EXPIRED else now
-        return replace(self, seal=self.seal and replace(self.seal, message=""), gone=why, gone_at=gone_at)
+        ended = tuple(replace(segment, seal=replace(segment.seal, message="")) for segment in self.ended)
+        return replace(self, ended=ended, seal=self.seal and replace(self.seal, message=""), gone=why, gone_at=gone_at)
 
     @property
     def due_at(self) -> float:

@@ -37,6 +37,9 @@ class Position:
     at: int
     end: bool = False
 
+    def __str__(self) -> str:
+        return format_offset(self.at, self.segment)
+
 
 def format_offset(at: int, segment: int = 1) -> str:
     """The token: 16 digits, behind `sNN.` from the second segment on."""

@@ -61,9 +61,17 @@ class Reads:
             if not self.open(stream) and (follower := self._followers.get(stream)):
                 follower.stop()
 
-    def tail(self, stream: StreamId, at: int, *, until: int | None = None, known: StreamInfo | None = None) -> Tail:
-        """Pages from `at` on, live to the end or to `until`. Check the bounds against `stat` first; `known` is what
-        it said, and spares a sealed stream's tail asking again."""
+    def tail(
+        self,
+        stream: StreamId,
+        at: int,
+        *,
+        segment: int = 1,
+        until: int | None = None,
+        known: StreamInfo | None = None,
+    ) -> Tail:
+        """Pages of a segment from its byte `at` on, live to its end or to `until`. Check the bounds against `stat`
+        first; `known` is what it said, and spares a sealed stream's tail asking again."""
         live = self._live.get(stream)
         if live is None and until is None and known and not known.sealed:
             live = self.follow(known)
@@ -71,6 +79,7 @@ class Reads:
             self._store,
             stream,
             at,
+            segment=segment,
             until=until,
             known=known,
             live=live,

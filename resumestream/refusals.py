@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from .errors import ResumeStreamError, StreamGone
 from .model import StreamInfo
+from .offsets import format_offset
 
 
 def gone(info: StreamInfo) -> StreamGone:
@@ -25,5 +26,6 @@ def about(info: StreamInfo | None) -> Iterator[None]:
     except ResumeStreamError as error:
         if info is not None and info.seal is not None:
             error.stream = error.stream or info.id
-            error.outcome, error.tail = info.seal.outcome, info.tail
+            latest = info.latest
+            error.outcome, error.next_offset = info.seal.outcome, format_offset(latest.tail, latest.segment)
         raise

@@ -24,9 +24,10 @@ POLL_S = 0.25
 class Tail:
     """Pages of one stream from one offset on, in order, without gap or repeat, live to the end.
 
-    Any number of tails read one stream; each has its own position and none touches the drain. `until` ends it early;
-    `known` is a record of the stream, which spares a sealed one's tail asking for it. `again` gives the Live of a
-    stream whose drain went elsewhere.
+    Any number of tails read one stream; each has its own position and none touches the drain. Offsets are those of
+    `segment`, and its end is the end. `until` ends it early; `known` is a record of the stream, which spares a sealed
+    one's tail asking for it, and is needed for any but the first segment. `again` gives the Live of a stream whose
+    drain went elsewhere.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Tail:
         stream: StreamId,
         at: int,
         *,
+        segment: int = 1,
         until: int | None = None,
         known: StreamInfo | None = None,
         live: Live | None = None,
@@ -45,16 +47,19 @@ class Tail:
         self._again = again
         self._until = until
         self._ended = False
-        self._sealed = known if known and known.sealed else None
+        seen = known and known.seen(segment)
+        self._sealed = seen if seen and seen.sealed else None
+        self._segment, self._base = segment, seen.base if seen else 0
         self.at = at
 
     @property
     def waits(self) -> bool:
         """Whether `receive` would have to wait for the drain: all that is there was read, up to an event's end."""
         live = self._live
-        return live is not None and not (
-            self._closing() or live.abandoned or live.info.sealed or self.at < live.info.tail or self.at == self._until
-        )
+        if live is None or self._closing() or live.abandoned or self.at == self._until:
+            return False
+        info = live.info
+        return not (info.sealed or self._base + self.at < info.tail or self._segment < info.segment)
 
     async def wait(self) -> None:
         """Return when `receive` need not wait for the drain. Cancelled: nothing happened."""
@@ -88,15 +93,18 @@ class Tail:
             raise live.failed
         if live and live.abandoned:
             live = self._live = self._again(live.info)
-        info = live.info if live else self._sealed or await self._store.stat(self._stream)
+        info = self._sealed
+        if info is None:
+            info = (live.info if live else await self._store.stat(self._stream)).seen(self._segment)
         if info.gone:
             raise gone(info)
         if info.sealed:  # from here on only the store knows whether the payload is still there
             live = self._live = None
             self._sealed = info
-        room = BLOCK_BYTES if self._until is None else min(BLOCK_BYTES, self._until - self.at)
-        data = live.window.read(self.at, room) if live else b""
-        if not data and self.at < info.tail:
-            data = await self._store.read(self._stream, self.at, room)
+        until = info.tail if self._until is None else min(info.tail, self._until)
+        room, place = min(BLOCK_BYTES, until - self.at), self._base + self.at
+        data = live.window.read(place, room) if live and room > 0 else b""
+        if not data and room > 0:
+            data = await self._store.read(self._stream, place, room)
         ended = info.sealed and self.at + len(data) == info.tail
         return Page(self.at, data, info if ended else None) if data or ended else None

@@ -94,7 +94,8 @@ class Offline:
         info = await only(self._store, stream)
         if info.gone:
             raise gone(info)
-        return _Reading(Tail(self._store, info.id, bounded(info, parse_offset(offset)), live=None, closing=_never))
+        start = bounded(info, parse_offset(offset))
+        return _Reading(Tail(self._store, info.id, start.at, segment=start.segment, known=info, closing=_never))
 
     async def cancel(self, stream: str) -> Record:
         info = await only(self._store, stream)

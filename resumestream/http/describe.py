@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 from typing import Any
 
-from ..model import State, StreamInfo
+from ..model import State, StreamInfo, Usage
 from ..offsets import format_offset
 from .headers import timestamp
 
@@ -39,7 +41,7 @@ def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:
         "upstream_status": head.status if head else None,
         "bytes": info.tail,
         "events": info.events,
-        "next_offset": format_offset(info.tail),
+        "next_offset": format_offset(info.latest.tail, info.segment),
         "closed": info.sealed,
         "labels": list(new.labels),
         "previous": new.previous,
@@ -47,7 +49,7 @@ def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:
         "durability": durability,
         "node": node,
         "owner": {"worker": new.worker, "epoch": info.epoch},
-        "segments": [{"segment": 1, "bytes": info.tail, "events": info.events}],
+        "segments": [_segment(info.seen(number)) for number in range(1, info.segment + 1)],
         "attempts": [
             {
                 "upstream": attempt.upstream,
@@ -57,6 +59,7 @@ def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:
                 "ended_at": None if attempt.ended_at is None else timestamp(attempt.ended_at),
                 "bytes": None if attempt.ended_at is None else attempt.bytes,
                 "outcome": attempt.outcome,
+                "usage": attempt.usage and _usage(attempt.usage),
             }
             for attempt in info.attempts
         ],
@@ -65,3 +68,21 @@ def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:
         "expires_at": None if math.isinf(info.expires_at) else timestamp(info.expires_at),
         "gone": {"why": info.gone, "at": timestamp(info.gone_at)} if info.gone and info.gone_at is not None else None,
     }
+
+
+def _segment(seen: StreamInfo) -> dict[str, Any]:
+    return {
+        "segment": seen.segment,
+        "bytes": seen.tail,
+        "events": seen.events,
+        "upstream_status": seen.head.status if seen.head else None,
+        "outcome": seen.seal and seen.seal.outcome,
+        "detail": seen.seal and seen.seal.detail,
+    }
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """Normalised, and beside that in the provider's own words."""
+    known = asdict(usage)
+    verbatim = known.pop("verbatim")
+    return known | {"verbatim": json.loads(verbatim) if verbatim else None}

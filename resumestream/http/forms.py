@@ -6,10 +6,11 @@ import json
 
 from ..framing import Splitter, has_data, with_id
 from ..model import Head, Page, StreamInfo
-from ..offsets import format_offset
+from ..offsets import Position, format_offset
 from ..ports import Dialect
 from .problems import consent
 
+SEGMENT_ENDED = "segment_ended"
 OWN_FAILURES = frozenset({"status", "error_event"})
 """Details whose failure is in the payload already, in the provider's own words: nothing is added after it."""
 
@@ -61,9 +62,12 @@ class Provider(Payload):
             return b""
         if self._exact or info.seal is None:
             return None
-        outcome, said = info.seal.outcome, info.seal.message
+        said, detail = info.seal.message, info.seal.detail
+        if detail == SEGMENT_ENDED:
+            message = f"{said}. Another call goes on: ask again with the key for its answer."
+            return self._dialect.error_frame(SEGMENT_ENDED, message)
         message = f"{said}. Stream {info.id} keeps what came.{consent(info)}"
-        return self._dialect.error_frame(outcome.value, message)
+        return self._dialect.error_frame(info.seal.outcome.value, message)
 
     def leave(self) -> bytes | None:
         if self._cuttable or self._exact:
@@ -76,10 +80,10 @@ class Events:
 
     keepalive: bytes | None = b": keep-alive\n\n"
 
-    def __init__(self, at: int) -> None:
-        self._splitter, self._at = Splitter(), at
-        self._given = at
-        """The last offset that the reader has as an id: what it comes back with."""
+    def __init__(self, start: Position) -> None:
+        self._splitter, self._segment = Splitter(), start.segment
+        self._at = self._given = start.at
+        """`_given`: the last offset that the reader has as an id: what it comes back with."""
 
     def body(self, page: Page) -> bytes:
         return b"".join(map(self._with_id, self._splitter.feed(page.data)))
@@ -88,7 +92,7 @@ class Events:
         self._at += len(block)
         if has_data(block):
             self._given = self._at
-        return with_id(block, format_offset(self._at).encode())
+        return with_id(block, format_offset(self._at, self._segment).encode())
 
     def end(self, info: StreamInfo) -> bytes | None:
         """The last event even where its blank line never came, then, unless all went well, how the stream ended.
@@ -96,7 +100,7 @@ class Events:
         The `.end` id makes the next reconnect a 204, which stops an EventSource; an id alone dispatches nothing.
         """
         rest = self._splitter.rest()
-        done = f"id: {format_offset(info.tail)}.end\n\n".encode()
+        done = f"id: {format_offset(info.tail, self._segment)}.end\n\n".encode()
         last = rest.rstrip(b"\r\n") + b"\n" + done if has_data(rest) else b""
         if info.completed:
             return last or (done if self._given < info.tail else b"")

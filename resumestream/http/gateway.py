@@ -14,6 +14,7 @@ from ..errors import RequestTooLarge, UnknownUpstream, UpstreamRedirect
 from ..hub import Claim, Outgoing
 from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
 from ..model import Principal, StreamInfo
+from ..offsets import Position
 from ..refusals import about, gone
 from ..upstream import Call, RawHeaders, Upstream, forwarded, target, without_credentials
 from . import headers
@@ -125,32 +126,35 @@ class Gateway:
         streams = self._site.streams_path(scope)
         if info.gone:
             raise gone(info)
-        head = info.head
-        if head is None:
+        if info.head is None:
             return outcome_problem(info, gateway=True, streams=streams)
+        start = bounded(info, ask.start) if ask.start is not None else Position(info.segment, 0)
+        seen = info.seen(start.segment)
+        head = seen.head or info.head
         if 300 <= head.status < 400:
             raise UpstreamRedirect(
                 f"Upstream {info.new.upstream} answered {head.status}, a redirect, which is never followed. "
                 "Configure the URL it leads to.",
                 stream=info.id,
             )
-        at = bounded(info, ask.start) if ask.start is not None else 0
-        if untellable(info, head):
-            return outcome_problem(info, gateway=True, streams=streams)
+        if untellable(seen, head):
+            return outcome_problem(seen, gateway=True, streams=streams)
         form = Provider(
-            spoken(info.new.dialect, head), exact=ask.exact or at > 0, cuttable=info.sealed or not is_http_1_0(scope)
+            spoken(info.new.dialect, head),
+            exact=ask.exact or start.at > 0,
+            cuttable=seen.sealed or not is_http_1_0(scope),
         )
-        end = form.end(info) if info.sealed else None
+        end = form.end(seen) if seen.sealed else None
         return self._site.answer(
             scope,
             info,
             form,
-            at,
+            start,
             status=head.status,
             headers=(
                 *headers.answer(info, head, replayed=replayed, now=self._hub.store.now()),
                 *headers.found_at(info, head, streams, replayed=replayed),
-                *((("content-length", str(info.tail - at + len(end))),) if end is not None else ()),
+                *((("content-length", str(seen.tail - start.at + len(end))),) if end is not None else ()),
             ),
         )
 

@@ -6,8 +6,9 @@ import math
 from datetime import UTC, datetime
 
 from ..model import Head, Headers, StreamInfo
-from ..offsets import format_offset
+from ..offsets import NOW, Position
 from ..upstream import replayable
+from .positions import bounded
 
 UNCACHED: Headers = (("cache-control", "no-store, no-transform"), ("x-accel-buffering", "no"))
 """No cache keeps it, nothing re-encodes it, and nginx does not buffer it."""
@@ -15,9 +16,9 @@ UNCACHED: Headers = (("cache-control", "no-store, no-transform"), ("x-accel-buff
 _REPLACED = frozenset({"cache-control", "x-accel-buffering", "content-length", "date", "server"})
 
 
-def of_stream(info: StreamInfo, at: int, *, node: str) -> Headers:
+def of_stream(info: StreamInfo, start: Position, *, node: str) -> Headers:
     """On every answer that reads a stream: which, from where (the offset of the first body byte), and who serves it."""
-    return (("stream-id", info.id), ("stream-offset", format_offset(at)), ("stream-node", node))
+    return (("stream-id", info.id), ("stream-offset", str(start)), ("stream-node", node))
 
 
 def outcome(info: StreamInfo) -> Headers:
@@ -35,22 +36,23 @@ def found_at(info: StreamInfo, head: Head, streams: str | None, *, replayed: boo
     )
 
 
-def position(info: StreamInfo, at: int) -> Headers:
-    """Where a catch-up page ends, and whether more can follow."""
-    closed = (("stream-closed", "true"),) if info.sealed and at == info.tail else ()
-    up_to_date = (("stream-up-to-date", "true"),) if at == info.tail else ()
-    return (("stream-next-offset", format_offset(at)), *up_to_date, *closed)
+def position(info: StreamInfo, next_: Position) -> Headers:
+    """Where a catch-up page ends, and whether more can follow in its segment."""
+    seen = info.seen(next_.segment)
+    closed = (("stream-closed", "true"),) if seen.sealed and next_.at == seen.tail else ()
+    up_to_date = (("stream-up-to-date", "true"),) if next_.at == seen.tail else ()
+    return (("stream-next-offset", str(next_)), *up_to_date, *closed)
 
 
 def record(info: StreamInfo) -> Headers:
-    """What HEAD tells."""
+    """What HEAD tells: of the whole stream, and the position of its latest segment's tail."""
     head = info.head
     upstream = (
         (("stream-content-type", head.content_type), ("stream-upstream-status", str(head.status))) if head else ()
     )
     expires = info.expires_at
     until = () if math.isinf(expires) else (("stream-expires-at", timestamp(expires)),)
-    return (("stream-state", info.state.value), *outcome(info), *position(info, info.tail), *until, *upstream)
+    return (("stream-state", info.state.value), *outcome(info), *position(info, bounded(info, NOW)), *until, *upstream)
 
 
 def answer(info: StreamInfo, head: Head, *, replayed: bool, now: float) -> Headers:

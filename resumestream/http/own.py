@@ -154,19 +154,18 @@ class OwnResponse(Response):
             raise NoEvents(f"Stream {info.id} is {head.content_type or 'untyped'}, not an event stream.")
         last_id = Request(scope).headers.get("last-event-id", "")
         start = parse_last_event_id(last_id) if is_token(last_id) else Position(1, 0)
-        at = bounded(info, start)
-        has_end = isinstance(start, Position) and start.end
-        if self._events and info.sealed and at == info.tail and (info.completed or has_end):
+        start = bounded(info, start)
+        if self._events and info.sealed and start.at == info.tail and (info.completed or start.end):
             return Response(status_code=204, headers=dict(headers.outcome(info)))  # an EventSource comes back no more
-        form: Form = Events(at)
+        form: Form = Events(start)
         if not self._events:
-            form = Provider(spoken(info.new.dialect, head), exact=at > 0, cuttable=not is_http_1_0(scope))
+            form = Provider(spoken(info.new.dialect, head), exact=start.at > 0, cuttable=not is_http_1_0(scope))
         theirs = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers)
         return site.answer(
             scope,
             info,
             form,
-            at,
+            start,
             status=head.status,
             headers=(
                 ("content-type", head.content_type),

@@ -7,15 +7,13 @@ from ..model import StreamInfo
 from ..offsets import Edge, Position
 
 
-def bounded(info: StreamInfo, start: Position | Edge) -> int:
-    """The byte a position means in this stream. Raises OffsetBeyondTail."""
-    if start is Edge.START:
-        return 0
-    if start is Edge.NOW:
-        return info.tail
-    assert isinstance(start, Position)
-    if start.segment != 1:
-        raise OffsetBeyondTail(f"Stream {info.id} has one segment; there is no segment {start.segment}.")
-    if start.at > info.tail:
-        raise OffsetBeyondTail(f"Offset {start.at} is beyond the tail of stream {info.id}, which is {info.tail}.")
-    return start.at
+def bounded(info: StreamInfo, start: Position | Edge) -> Position:
+    """What a position means in this stream. Raises OffsetBeyondTail."""
+    if not isinstance(start, Position):
+        return Position(info.segment, 0 if start is Edge.START else info.latest.tail)
+    if start.segment > info.segment:
+        raise OffsetBeyondTail(f"Stream {info.id} has {info.segment} segments; there is no segment {start.segment}.")
+    tail = info.seen(start.segment).tail
+    if start.at > tail:
+        raise OffsetBeyondTail(f"Offset {start.at} is beyond the tail of stream {info.id}, which is {tail}.")
+    return start

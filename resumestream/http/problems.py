@@ -18,7 +18,6 @@ from ..errors import (
     StreamGone,
 )
 from ..model import Outcome, StreamInfo
-from ..offsets import format_offset
 
 OUTCOME_STATUS: dict[Outcome, int] = {
     Outcome.STALLED: 504,
@@ -46,9 +45,9 @@ def problem(
     if not error.retry:
         extra["x-should-retry"] = "false"
     members: dict[str, Any] = {"stream_id": error.stream} if error.stream else {}
-    if error.outcome is not None and error.tail is not None:
+    if error.outcome is not None and error.next_offset is not None:
         extra["stream-outcome"] = error.outcome
-        members |= {"outcome": error.outcome, "next_offset": format_offset(error.tail)}
+        members |= {"outcome": error.outcome, "next_offset": error.next_offset}
     return _answer(error.status, error.code, error.message, members, extra, gateway=gateway)
 
 

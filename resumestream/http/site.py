@@ -59,7 +59,8 @@ class Site:
         info = await self.hub.stat(stream)
         if info.gone:
             raise gone(info)
-        return self.hub.reads.tail(stream, bounded(info, start), known=info)
+        start = bounded(info, start)
+        return self.hub.reads.tail(stream, start.at, segment=start.segment, known=info)
 
     async def stream_for(self, conn: HTTPConnection, stream: StreamId, action: Action) -> StreamInfo:
         """The stream's record, if the caller may. Raises StreamNotFound for all who may not, in every state."""
@@ -125,24 +126,25 @@ class Site:
         scope: Scope,
         info: StreamInfo,
         form: Form,
-        at: int,
+        start: Position,
         *,
         status: int = 200,
         headers: Headers = (),
         until: int | None = None,
     ) -> LogAnswer:
-        """The answer that reads a stream from `at` on, to its end or to `until`. `headers` are those beside what every
-        such answer has.
+        """The answer that reads a segment of a stream from `start` on, to its end or to `until`. `headers` are those
+        beside what every such answer has.
 
         Raises VersionUnsupported where it could be cut and nobody would see it.
         """
-        if until is None and (form.end(info) if info.sealed else form.leave()) is None:
+        seen = info.seen(start.segment)
+        if until is None and (form.end(seen) if seen.sealed else form.leave()) is None:
             require_cuttable(scope)
         return LogAnswer(
-            self.hub.reads.tail(info.id, at, until=until, known=info),
+            self.hub.reads.tail(info.id, start.at, segment=start.segment, until=until, known=info),
             form,
             status=status,
-            headers=[*headers, *of_stream(info, at, node=self.hub.worker), *outcome(info), *UNCACHED],
+            headers=[*headers, *of_stream(info, start, node=self.hub.worker), *outcome(info), *UNCACHED],
             keepalive_s=self.policy.keepalive_s,
             send_s=self.policy.send_s,
             on_start=lambda: self.hub.found(info.id),

@@ -106,58 +106,66 @@ class Streams:
         return live
 
     async def _page(self, info: StreamInfo, ask: _Read) -> ASGIApp:
-        at, until = await self._start(info, ask), info.tail
-        own = (*_content(info), *headers.position(info, until), ("content-length", str(until - at)))
+        start = await self._start(info, ask)
+        seen = info.seen(start.segment)
+        until = Position(start.segment, seen.tail)
+        own = (*_content(seen), *headers.position(info, until), ("content-length", str(until.at - start.at)))
 
         async def page(scope: Scope, receive: Receive, send: Send) -> None:
             with self._hub.reads.holding(info.id):
-                await self._site.answer(scope, info, CatchUp(), at, headers=own, until=until)(scope, receive, send)
+                answer = self._site.answer(scope, info, CatchUp(), start, headers=own, until=until.at)
+                await answer(scope, receive, send)
 
         return page
 
     async def _tail(self, scope: Scope, info: StreamInfo, ask: _Read) -> ASGIApp:
-        at = await self._start(info, ask)
+        start = await self._start(info, ask)
         if info.head is None:
             return outcome_problem(info, gateway=False)
-        return self._site.answer(scope, info, Payload(), at, headers=_content(info))
+        return self._site.answer(scope, info, Payload(), start, headers=_content(info.seen(start.segment)))
 
     async def _events(self, scope: Scope, info: StreamInfo, ask: _Read) -> ASGIApp:
-        at = await self._start(info, ask)
-        if info.head and not info.head.is_sse:
+        start = await self._start(info, ask)
+        seen = info.seen(start.segment)
+        if seen.head and not seen.head.is_sse:
             raise NoEvents(
-                f"Stream {info.id} is {info.head.content_type or 'untyped'}, not an event stream. Use live=tail."
+                f"Stream {info.id} is {seen.head.content_type or 'untyped'}, not an event stream. Use live=tail."
             )
-        if info.sealed and at == info.tail and (info.completed or ask.has_end):
+        if seen.sealed and start.at == seen.tail and (seen.completed or ask.has_end):
             return Response(status_code=204, headers=dict(headers.outcome(info)))
-        if not await self._on_boundary(info, at):
-            raise OffsetMalformed(f"Offset {at} lies within an event. Use one that this server handed out.")
-        return self._site.answer(scope, info, Events(at), at, headers=(("content-type", "text/event-stream"),))
+        if not await self._on_boundary(info, start):
+            raise OffsetMalformed(f"Offset {start} lies within an event. Use one that this server handed out.")
+        return self._site.answer(scope, info, Events(start), start, headers=(("content-type", "text/event-stream"),))
 
-    async def _start(self, info: StreamInfo, ask: _Read) -> int:
-        """The byte to read from. Raises OffsetBeyondTail, OffsetMalformed."""
+    async def _start(self, info: StreamInfo, ask: _Read) -> Position:
+        """Where to read from. Raises OffsetBeyondTail, OffsetMalformed."""
         if ask.from_event is not None:
-            return await self._offset_of_event(info, ask.from_event)
+            return Position(info.segment, await self._offset_of_event(info, ask.from_event))
         return bounded(info, ask.start)
 
     async def _offset_of_event(self, info: StreamInfo, count: int) -> int:
-        """The offset behind the first `count` whole events: a scan, since logs count bytes."""
-        if count > info.events:
-            raise OffsetBeyondTail(f"from_event={count}, but stream {info.id} has {info.events} events.")
-        splitter, tail, at = Splitter(), self._hub.reads.tail(info.id, 0, until=info.tail), 0
+        """The offset in the latest segment behind its first `count` whole events: a scan, since logs count bytes."""
+        latest = info.latest
+        if count > latest.events:
+            raise OffsetBeyondTail(f"from_event={count}, but stream {info.id} has {latest.events} events.")
+        splitter, at = Splitter(), 0
+        tail = self._hub.reads.tail(info.id, 0, segment=info.segment, until=latest.tail, known=info)
         while count:
-            if tail.at == info.tail:
-                return info.tail  # the last event's blank line never came
+            if tail.at == latest.tail:
+                return latest.tail  # the last event's blank line never came
             for block in splitter.feed((await tail.receive()).data):
                 at += len(block)
                 if has_data(block) and not (count := count - 1):
                     break
         return at
 
-    async def _on_boundary(self, info: StreamInfo, at: int) -> bool:
-        """Whether an event ends right before `at`; ends are told by the line ends before it."""
-        if at in (0, info.tail):
+    async def _on_boundary(self, info: StreamInfo, start: Position) -> bool:
+        """Whether an event ends right before `start`; ends are told by the line ends before it."""
+        at, segment = start.at, start.segment
+        if at in (0, info.seen(segment).tail):
             return True
-        tail, before = self._hub.reads.tail(info.id, max(0, at - 4), until=at), b""
+        tail = self._hub.reads.tail(info.id, max(0, at - 4), segment=segment, until=at, known=info)
+        before = b""
         while tail.at < at:
             before += (await tail.receive()).data
         return before.endswith((b"\n\n", b"\r\r", b"\n\r\n", b"\n\r", b"\r\r\n"))
@@ -167,7 +175,11 @@ class Streams:
     async def _head(self, request: Request, info: StreamInfo) -> ASGIApp:
         if info.gone:
             raise gone(info)
-        return Response(headers=dict((*headers.of_stream(info, 0, node=self._hub.worker), *headers.record(info))))
+        return Response(
+            headers=dict(
+                (*headers.of_stream(info, Position(info.segment, 0), node=self._hub.worker), *headers.record(info))
+            )
+        )
 
     async def _info(self, request: Request, info: StreamInfo) -> ASGIApp:
         return JSONResponse(

@@ -30,6 +30,7 @@ from ..model import (
     NewStream,
     Query,
     Seal,
+    Segment,
     StreamId,
     StreamInfo,
 )
@@ -131,8 +132,11 @@ class CatalogStore:
         info = await self._change(stream, lambda info: _rules.acquired(info, worker, after), vital=True)
         return Lease(stream, worker, info.epoch)
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None) -> None:
-        await self._change(lease.stream, lambda info: _rules.begun(info, lease, attempt, head))
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
+        def rule(info: StreamInfo) -> StreamInfo:
+            return _rules.begun(info, lease, attempt, head, ended, self.now())
+
+        await self._change(lease.stream, rule, disk=ended is not None)
 
     async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
         def op(batch: Batch) -> StreamInfo:

@@ -107,5 +107,9 @@ def execute_all(conn: sqlite3.Connection, script: str) -> None:
             statement = ""
 
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _to_2}
+def _to_3(conn: sqlite3.Connection) -> None:
+    """Records have segments and usage from here on; those that say nothing of them have none."""
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _to_2, 2: _to_3}
 """Version -> what makes the next one of it. Sums of records are made anew after the last."""

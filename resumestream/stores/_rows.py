@@ -25,9 +25,11 @@ from ..model import (
     Outcome,
     Query,
     Seal,
+    Segment,
     State,
     StreamId,
     StreamInfo,
+    Usage,
 )
 from . import _rules
 
@@ -91,20 +93,33 @@ def _built(columns: dict[str, Any]) -> StreamInfo:
     return StreamInfo(
         new=NewStream(**new),
         epoch=columns["epoch"],
-        head=head and Head(head["status"], tuple((name, value) for name, value in head["headers"])),
+        head=head and _head(head),
         tail=columns["tail"],
         events=columns["events"],
         attempts=tuple(map(_attempt, record["attempts"])),
-        seal=seal and Seal(**(seal | {"outcome": Outcome(seal["outcome"])})),
+        ended=tuple(map(_segment, record.get("ended", ()))),
+        seal=seal and _seal(seal),
         cancel_requested=bool(columns["cancel_requested"]),
         gone=columns["gone"] and Gone(columns["gone"]),
         gone_at=columns["gone_at"],
     )
 
 
+def _head(fields: dict[str, Any]) -> Head:
+    return Head(fields["status"], tuple((name, value) for name, value in fields["headers"]))
+
+
+def _seal(fields: dict[str, Any]) -> Seal:
+    return Seal(**(fields | {"outcome": Outcome(fields["outcome"])}))
+
+
+def _segment(fields: dict[str, Any]) -> Segment:
+    return Segment(fields["end"], fields["events"], _head(fields["head"]), _seal(fields["seal"]))
+
+
 def _attempt(fields: dict[str, Any]) -> Attempt:
-    known: dict[str, Any] = {**fields, "outcome": fields["outcome"] and Outcome(fields["outcome"])}
-    return Attempt(**known)
+    outcome, usage = fields["outcome"], fields.get("usage")
+    return Attempt(**(fields | {"outcome": outcome and Outcome(outcome), "usage": usage and Usage(**usage)}))
 
 
 def insert(conn: sqlite3.Connection, info: StreamInfo) -> None:

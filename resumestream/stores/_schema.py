@@ -19,7 +19,7 @@ from ._rows import sum_all
 from .lock import FileLock, make_folder, make_private
 
 APPLICATION_ID = 0x7273_7472  # "rstr"
-VERSION = 2
+VERSION = 3
 PAGE_BYTES = 4096
 """Measured on packed rows of 256 KiB: 4096 to 32768 all read at 5 GB/s and more through incremental blob I/O, so the
 size that makes a live commit's WAL frames smallest wins. No mmap: it would take a quarter off a replay's CPU, and turn

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import LeaseLost, OffsetConflict, StoreBusy, StoreError, StoreFull, StoreUnusable, StreamSealed
-from ..model import Kept, Lease, NewStream, Query, Seal, StreamId, StreamInfo
+from ..model import Attempt, Head, Kept, Lease, NewStream, Query, Seal, Segment, StreamId, StreamInfo
 from ..policy import Policy
 from . import _rows, _rules
 from ._catalog import CatalogStore
@@ -96,6 +96,15 @@ class FileStore(CatalogStore):
     async def acquire(self, stream: StreamId, worker: str, *, after: int) -> Lease:
         held = await self._take(stream, lambda info: _rules.acquired(info, worker, after))
         return Lease(stream, worker, held.epoch)
+
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
+        if ended:
+            held = await self._adopt(lease)
+            with _uncancelled():
+                if self._ticks and self._log:
+                    await self._ticks.quiet()
+                    await self._log.sync(held.end)
+        await super().begin(lease, attempt, head, ended=ended)
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         held = self._held.get(lease.stream)

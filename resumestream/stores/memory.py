@@ -20,6 +20,7 @@ from ..model import (
     NewStream,
     Query,
     Seal,
+    Segment,
     StreamId,
     StreamInfo,
 )
@@ -75,8 +76,9 @@ class MemoryStore:
         info = self._streams[stream] = _rules.acquired(self._info(stream), worker, after)
         return Lease(stream, worker, info.epoch)
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None) -> None:
-        self._streams[lease.stream] = _rules.begun(self._info(lease.stream), lease, attempt, head)
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
+        info = self._info(lease.stream)
+        self._streams[lease.stream] = _rules.begun(info, lease, attempt, head, ended, self.now())
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         info = self._info(lease.stream)
