@@ -1,34 +1,21 @@
-"""Provider socket → log. One task a stream, in the Hub's task group; it never raises into its siblings."""
+"""A stream's provider calls, one after the other, to its seal. One task a stream, in the Hub's task group."""
 
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import replace
 
 import anyio
 
-from .dialects import spoken
-from .endings import Ending
-from .errors import (
-    LeaseLost,
-    OffsetConflict,
-    SourceFailed,
-    StoreBusy,
-    StoreError,
-    StoreFull,
-    StreamNotFound,
-    StreamSealed,
-    UpstreamLost,
-    UpstreamUnreachable,
-)
+from .endings import SEGMENT_ENDED, Ending
+from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
 from .lifecycle import move
 from .live import Live
-from .model import Attempt, Head, Lease
+from .model import Attempt, Head, Lease, Segment
 from .policy import Policy
-from .ports import Answer, LogStore, Source
-from .reading import Portion, Reading
-from .retry_after import retry_after_s
+from .ports import LogStore
+from .pour import Pour
+from .route import Failed, Route, Step, of_status
 
 logger = logging.getLogger("resumestream")
 
@@ -37,184 +24,147 @@ SEAL_S = 10
 
 
 class Drain:
-    """Calls the provider once and pours the answer into the log, whole events at a time, whether or not anybody reads.
+    """Calls the provider and pours its answer into the log, whole events at a time, whether or not anybody reads. Which
+    call follows one that failed is the route's to say; without retries and fallbacks it is one call.
 
     Always seals, unless its lease is lost (then it writes nothing more: `fenced`) or the store fails (then readers are
-    cut, and recovery seals).
+    cut, and recovery seals). It never raises into its siblings.
     """
 
-    def __init__(self, store: LogStore, live: Live, source: Source, policy: Policy, *, where: str) -> None:
-        self._store, self._live, self._source, self._policy, self._where = store, live, source, policy, where
-        self._scope = anyio.CancelScope()
+    def __init__(self, store: LogStore, live: Live, route: Route, policy: Policy) -> None:
+        self._store, self._live, self._policy = store, live, policy
+        self._route: Route | None = route
+        self._next: Step | None = route.first
+        self._pour: Pour | None = None
         self.begun = False
         """Its stream is in the store."""
-        self._dispatched = self._sealing = False
-        self._unanswered: Attempt | None = None
-        """The call that has not been answered yet."""
-        self._reading: Reading | None = None
-        # Why it ends: the first of these that is set.
-        self._failed: Ending | None = None
-        self._body_end: tuple[Ending | None, bool] | None = None
+        self._sealing = False
         self._stopped: Ending | None = None
-        self._timeout: Ending | None = None
-        self._last: tuple[Portion, Ending] | None = None
+        self._failed: Ending | None = None
+        """Something on our side failed, not the provider's."""
+        self._ending: Ending | None = None
+        """What it all comes to, as far as is known."""
+        self._unrecorded: Attempt | None = None
+        """The call that ending is of, where it is not in the record yet."""
+        self._dead: Segment | None = None
+        """The segment that a further call would go on after."""
+        self._billed = False
+        """A call before the present one may have been: whatever comes, the key is not released."""
         self.fenced = False
 
     def stop(self, ending: Ending) -> None:
         """Close the provider connection and seal. The first stop wins; one after the end does nothing."""
         if self._stopped is None:
             self._stopped = ending
-            self._scope.cancel()
+            if self._pour:
+                self._pour.stop(ending)
 
     def fence(self) -> None:
         """Somebody else has the stream: let go of the provider and write nothing more. Does nothing once it seals: the
         seal tells by itself, and may be what was seen."""
         if not self._sealing and not self._live.abandoned:
             self._let_go()
-            self._scope.cancel()
+            if self._pour:
+                self._pour.scope.cancel()
 
     async def run(self, lease: Lease) -> None:
         """Drain to the end and seal. Never raises but on cancellation from outside, and seals before that."""
         self.begun = True
         try:
-            with self._scope:
-                if self._stopped is None:
-                    await self._pour(lease)
+            while self._next and not self._stopped:
+                await self._call(lease)
         except Exception as error:
             self._fail(error)
         finally:
             await self._seal(lease)
 
-    # --- the pour ------------------------------------------------------------------------------------------------
+    # --- calls ---------------------------------------------------------------------------------------------------
 
-    async def _pour(self, lease: Lease) -> None:
-        self._dispatched = True
-        self._started = anyio.current_time()
-        attempt = self._unanswered = Attempt(upstream=self._source.upstream, started_at=self._store.now())
-        first_byte_s = self._policy.first_byte_s
-        self._deadline(first_byte_s, Ending.of("silent", where=self._where, limit=first_byte_s))
-        try:
-            answer = await self._source.open()
-            del self._source  # and with it the request: the answer may take an hour
-        except UpstreamUnreachable as error:
-            self._body_end = replace(Ending.of("unreachable"), message=error.message, released=True), False
-            return
-        except (UpstreamLost, SourceFailed) as error:
-            self._body_end = self._cut(error), False
-            return
-        try:
-            head = answer.head
-            request_id = head.get("x-request-id") or head.get("request-id")
-            attempt = replace(attempt, status=head.status, request_id=request_id)
-            await self._begin(lease, attempt, head)
-            await (self._pour_answer(lease, answer) if head.ok else self._pour_refusal(lease, answer))
-        except Exception as error:
-            self._fail(error)
-        finally:
-            await self._seal(lease)  # before the close: a generator may take its time to clean up
-            await answer.aclose()
-
-    async def _begin(self, lease: Lease, attempt: Attempt, head: Head | None) -> None:
-        await self._store.begin(lease, attempt, head)
-        self._unanswered = None
-        self._live.answered(attempt, head)
-
-    async def _pour_refusal(self, lease: Lease, answer: Answer) -> None:
-        """A definite non-2xx is the answer, verbatim; it was not billed, so it releases the key."""
-        wait_s = retry_after_s(answer.head.headers)
-        refused = replace(
-            Ending.of("status", where=self._where, status=answer.head.status),
-            released=True,
-            retry_at=None if wait_s is None else self._store.now() + wait_s,
-        )
-        self._body_end = refused, False
-        reading = Reading(spoken("unknown", answer.head).scanner(), sse=False, policy=self._policy, where=self._where)
-        while True:
-            self._deadline(self._policy.settle_s, refused)
+    async def _call(self, lease: Lease) -> None:
+        """Make the next call, pour its answer, and find out what follows."""
+        step, self._next = self._next, None
+        assert step is not None
+        pour = self._pour = Pour(self._store, self._live, lease, self._policy, where=step.leg.where)
+        with pour.scope:
             try:
-                portion = reading.feed(await answer.receive())
-            except (anyio.EndOfStream, UpstreamLost):
-                return
-            await self._log(lease, portion)
-            if portion.capped:
-                return
+                await anyio.sleep(step.wait_s)
+                answered = await pour.open(step.leg.source, self._live.info.segment + (self._dead is not None))
+                del step  # and with it the request: the answer may take an hour
+                if answered:
+                    await self._answered(lease, pour)
+            except Exception as error:
+                self._fail(error)
+            finally:
+                self._next = await self._after(lease, pour)
+                if self._next is None:
+                    await self._seal(lease)  # before the close: a generator may take its time to clean up
+                await pour.aclose()
 
-    async def _pour_answer(self, lease: Lease, answer: Answer) -> None:
-        scanner = spoken(self._live.info.new.dialect, answer.head).scanner()
-        reading = Reading(scanner, sse=answer.head.is_sse, policy=self._policy, where=self._where)
-        self._reading = reading
-        while self._body_end is None:
-            self._deadline_for_bytes(reading)
-            await self._pour_piece(lease, answer, reading)
+    async def _answered(self, lease: Lease, pour: Pour) -> None:
+        assert pour.answer is not None
+        head = pour.answer.head
+        if head.ok:
+            if self._route and not self._route.segments:
+                self._route = None
+            await self._begin(lease, pour, head)
+            await pour.body(pour.answer)
+        elif self._following(pour, of_status(head.status)) is None and self._live.info.head is None:
+            await self._begin(lease, pour, head)
+            await pour.refusal(pour.answer)
 
-    async def _pour_piece(self, lease: Lease, answer: Answer, reading: Reading) -> None:
-        """A frame of its own: while the drain waits for a piece, nothing holds the one before."""
-        try:
-            portion = reading.feed(await answer.receive())
-        except anyio.EndOfStream:
-            self._body_end = None, answer.framed
-            return
-        except (UpstreamLost, SourceFailed) as error:
-            self._body_end = self._cut(error), False
-            return
-        await self._log(lease, portion)
-        if portion.capped:
-            self._body_end = portion.capped, False
+    async def _begin(self, lease: Lease, pour: Pour, head: Head) -> None:
+        """Readers get it from here on."""
+        assert pour.attempt is not None
+        await self._store.begin(lease, pour.attempt, head, ended=self._dead)
+        self._live.answered(pour.attempt, head, self._dead)
+        self._dead, pour.shown = None, True
 
-    async def _log(self, lease: Lease, portion: Portion) -> None:
-        """Append, then show. Neither a stop nor a deadline may come between, or a seal could follow on lost bytes.
+    def _following(self, pour: Pour, failed: Failed) -> Step | None:
+        """What follows that call. Decided once."""
+        if not pour.decided:
+            pour.decided, route = True, self._route
+            if route and not self._stopped:
+                answered = self._live.info.head is not None
+                pour.following = route.after(failed, answered=answered, retry_after_s=pour.retry_after_s)
+        return pour.following
 
-        While another process holds the store's write lock nothing is lost: the provider waits.
-        """
-        self._scope.deadline = math.inf
-        with anyio.CancelScope(shield=True):
-            while portion.data:
+    async def _after(self, lease: Lease, pour: Pour) -> Step | None:
+        """Log what is left of a call, and get ready for the one that follows, if one does."""
+        with anyio.move_on_after(SEAL_S, shield=True):
+            while not (self._failed or self.fenced or self._live.abandoned):
                 try:
-                    await self._append(lease, portion)
-                    break
-                except StoreBusy:
-                    if self._stopped:
-                        raise
+                    return await self._concluded(lease, pour)
+                except StoreBusy as error:
+                    logger.warning("stream %s has to wait: %s", lease.stream, error.message)
+                except Exception as error:
+                    self._fail(error)
+        return None
 
-    async def _append(self, lease: Lease, portion: Portion) -> None:
-        at, data = self._live.info.tail, portion.data
-        try:
-            await self._store.append(lease, at, data, portion.events)
-        except OffsetConflict as conflict:
-            if conflict.tail != at + len(data):
-                raise
-            # An earlier try of ours landed, though it was reported as failed.
-        self._live.logged(data, portion.events)
+    async def _concluded(self, lease: Lease, pour: Pour) -> Step | None:
+        ending = await pour.end()
+        failed = pour.failed(ending)
+        step, head = self._following(pour, failed), self._live.info.head
+        if pour.shown or head is None or failed is Failed.OURS:
+            self._ending = replace(ending, released=ending.released and not self._billed)
+            self._unrecorded = None if pour.shown else pour.attempt
+        if pour.shown and step and head:
+            ended = replace(ending.seal, detail=ending.detail if ending.told else SEGMENT_ENDED)
+            info = self._live.info
+            self._dead = Segment(info.tail, info.events, head, replace(ended, sealed_at=self._store.now()))
+        elif pour.attempt and not pour.shown and (step or head):
+            await self._record(lease, replace(pour.attempt, ended_at=self._store.now(), outcome=ending.seal.outcome))
+            self._unrecorded = None
+        self._billed |= failed in (Failed.UNKNOWN, Failed.CUT)
+        return step
 
-    # --- waiting -------------------------------------------------------------------------------------------------
-
-    def _deadline_for_bytes(self, reading: Reading) -> None:
-        policy = self._policy
-        if reading.ended:
-            self._deadline(policy.settle_s, reading.ended)
-        elif reading.begun:
-            self._deadline(policy.stall_s, Ending.of("no_bytes", where=self._where, limit=policy.stall_s))
-        else:
-            left = self._started + policy.first_byte_s - anyio.current_time()
-            self._deadline(left, Ending.of("silent_body", where=self._where, limit=policy.first_byte_s))
-
-    def _deadline(self, seconds: float, timeout: Ending) -> None:
-        """One scope for the whole pour, its deadline moved: cheaper than one a read."""
-        until, limit = anyio.current_time() + seconds, self._policy.max_duration_s
-        too_long = self._started + limit < until
-        self._scope.deadline = min(until, self._started + limit)
-        self._timeout = Ending.of("max_duration_s", limit=limit) if too_long else timeout
+    async def _record(self, lease: Lease, attempt: Attempt) -> None:
+        """A call that no reader gets to see."""
+        await self._store.begin(lease, attempt, None)
+        self._live.answered(attempt, None)
 
     # --- the end -------------------------------------------------------------------------------------------------
 
-    def _cut(self, error: UpstreamLost | SourceFailed) -> Ending:
-        if isinstance(error, SourceFailed):
-            ending = Ending.of("source_failed", where=self._where, type=error.type_name)
-            return replace(ending, detail=f"{ending.detail}:{error.type_name}")
-        return Ending.of(error.detail, where=self._where)
-
     def _fail(self, error: Exception) -> None:
-        """Something on our side failed, not the provider's."""
         stream = self._live.info.id
         if isinstance(error, LeaseLost | StreamSealed | StreamNotFound):
             self._let_go()
@@ -231,14 +181,14 @@ class Drain:
         self._live.abandon()
 
     async def _seal(self, lease: Lease) -> None:
-        """Decide the ending and make it durable, once. Where the store cannot, the stream is given up, unsealed."""
+        """Make the ending durable, once. Where the store cannot, the stream is given up, unsealed."""
         live = self._live
         self._sealing = True
         with anyio.move_on_after(SEAL_S, shield=True):
             while not live.info.sealed and not live.abandoned:
                 given_up = self._failed
                 try:
-                    ending = self._failed or await self._finish(lease)
+                    ending = self._failed or await self._final(lease)
                     move(live.info.state, ending.moved)
                     live.sealed(await self._store.seal(lease, ending.seal))
                 except StoreBusy as error:
@@ -251,25 +201,10 @@ class Drain:
             logger.error("stream %s is given up without a seal; recovery seals it", lease.stream)
             live.abandon(StoreError("the stream's log could not be written any more", stream=lease.stream))
 
-    async def _finish(self, lease: Lease) -> Ending:
-        """The ending that all of it comes to, its last bytes logged. May be called again after StoreBusy."""
-        if self._last is None:
-            cut, framed = self._body_end or (self._cut_short(), False)
-            if self._reading:
-                self._last = self._reading.finish(cut, framed=framed)
-            else:
-                self._last = Portion(b"", 0), cut or Ending.of("shutdown")
-        if self._unanswered:
-            await self._begin(lease, self._unanswered, None)
-        portion, ending = self._last
-        if portion.data:
-            await self._append(lease, portion)
-            self._last = Portion(b"", 0), ending
-        return ending
-
-    def _cut_short(self) -> Ending:
-        """Why the pour was left in the middle: a stop, a deadline, or a cancellation from outside."""
-        if self._stopped:
-            # Where nothing had left for the provider, nothing was billed.
-            return self._stopped if self._dispatched else replace(self._stopped, released=True)
-        return self._timeout if self._scope.cancel_called and self._timeout else Ending.of("shutdown")
+    async def _final(self, lease: Lease) -> Ending:
+        if self._unrecorded:
+            await self._record(lease, self._unrecorded)
+            self._unrecorded = None
+        if self._ending is None:  # nothing had left for a provider, so nothing was billed
+            return replace(self._stopped or Ending.of("shutdown"), released=True)
+        return self._ending

@@ -32,7 +32,7 @@ from .ports import LogStore
 from .sources import SourceCallable
 from .stores import open_store
 from .tail import Tail
-from .upstream import Pool, Upstream
+from .upstream import Pool, Upstream, check_fallbacks
 
 logger = logging.getLogger("resumestream")
 
@@ -70,6 +70,7 @@ class ResumeStream:
             raise ConfigError(f"authorize is a {type(authorize).__name__}; use an async function of (conn, action)")
         self.policy = policy or Policy()
         self.upstreams = {name: _upstream(name, given) for name, given in (upstreams or {}).items()}
+        check_fallbacks(self.upstreams)
         self._store, self._authorize = store, authorize
         self._public_path = None if public_path is None else checked(public_path or "/")
         self._site: Site | None = None

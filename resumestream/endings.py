@@ -42,6 +42,12 @@ DETAILS: dict[str, tuple[Moved, str]] = {
 """Stable codes. `source_failed` is refined with the exception's type, `source_failed:ValueError`."""
 
 
+OWN_FAILURES = frozenset({"status", "error_event"})
+"""Details whose failure is in the payload already, in the provider's own words: nothing is added after it."""
+SEGMENT_ENDED = "segment_ended"
+"""The detail of a segment that another one follows, unless it tells its failure itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """Why a stream ends, before it is sealed."""
@@ -66,6 +72,10 @@ class Ending:
     @property
     def completed(self) -> bool:
         return self.moved is Moved.END_SEEN
+
+    @property
+    def told(self) -> bool:
+        return self.detail in OWN_FAILURES
 
     @property
     def seal(self) -> Seal:

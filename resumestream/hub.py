@@ -31,10 +31,11 @@ from .eviction import Eviction
 from .live import Live, Windows
 from .model import Binding, Gone, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
-from .ports import LogStore, Source
+from .ports import LogStore
 from .reads import Reads
 from .recovery import delete
 from .refusals import about
+from .route import Route
 from .sweep import Sweep
 from .watch import Watch
 
@@ -61,9 +62,7 @@ Decide = Callable[[Binding | None, StreamInfo | None], Start | Attach]
 class Outgoing:
     """The provider call a new stream would make."""
 
-    source: Source
-    where: str
-    """How messages name the upstream."""
+    route: Route
     limits: Mapping[str, int] = field(default_factory=dict)
     """The principal's own: see Principal."""
 
@@ -204,7 +203,7 @@ class Hub:
             found=found,
             told=lambda: self.store.peers.changed(new.id),
         )
-        drain = Drain(self.store, live, outgoing.source, self.policy, where=outgoing.where)
+        drain = Drain(self.store, live, outgoing.route, self.policy)
         self._drains[new.id] = drain
         claimed = _Claimed(claiming)
         self._tasks.start_soon(self._run, new, drain, claimed)

@@ -74,6 +74,11 @@ def key_hash(secret: bytes, principal: str, upstream: str, key: str) -> str:
     return _mac(secret, "key", principal, upstream, key)
 
 
+def forwarded_key(secret: bytes, stream: StreamId, segment: int) -> str:
+    """What an upstream that takes keys knows the call for a segment by, however often it is made."""
+    return _mac(secret, "forwarded", stream, str(segment))
+
+
 def scope_hash(secret: bytes, principal: str, scope: str) -> str:
     """What a scope is stored as. Without the upstream: a turn may call several, and is found as one."""
     return _mac(secret, "scope", principal, scope)

@@ -10,7 +10,7 @@ import anyio
 
 from .audience import Audience
 from .errors import ResumeStreamError
-from .model import Attempt, Head, StreamInfo
+from .model import Attempt, Head, Segment, StreamInfo
 
 NEAR_BYTES = 256 * 1024
 """Who is farther behind reads the store, in blocks of this size."""
@@ -97,8 +97,8 @@ class Live:
             changed.set()
         self._told()
 
-    def answered(self, attempt: Attempt, head: Head | None) -> None:
-        self.info = replace(self.info, head=head, attempts=(*self.info.attempts, attempt))
+    def answered(self, attempt: Attempt, head: Head | None, ended: Segment | None = None) -> None:
+        self.info = self.info.begun(attempt, head, ended)
         self.ring()
 
     def logged(self, data: bytes, events: int) -> None:

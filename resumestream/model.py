@@ -216,6 +216,13 @@ class StreamInfo:
     def completed(self) -> bool:
         return self.seal is not None and self.seal.outcome is Outcome.COMPLETED
 
+    def begun(self, attempt: Attempt, head: Head | None, ended: Segment | None) -> StreamInfo:
+        """With another provider call; see LogStore.begin."""
+        attempts, segments = self.attempts, self.ended
+        if ended:
+            attempts, segments = closed(attempts, ended.seal, ended.end), (*segments, ended)
+        return replace(self, attempts=(*attempts, attempt), ended=segments, head=head or self.head)
+
     @property
     def segment(self) -> int:
         """The number of the latest; the first is 1."""
@@ -271,6 +278,19 @@ class StreamInfo:
     def forgets_at(self) -> float:
         """When the tombstone (and the key with it) may go; infinity while the payload is there."""
         return self.gone_at + self.new.tombstone_s if self.gone_at is not None else math.inf
+
+
+def closed(attempts: tuple[Attempt, ...], seal: Seal, tail: int) -> tuple[Attempt, ...]:
+    """With the newest one that is still open ended by that seal, at that tail of the log: those after it had no bytes
+    and ended as they were recorded."""
+    open_ = [index for index, attempt in enumerate(attempts) if attempt.ended_at is None]
+    if not open_:
+        return attempts
+    index, before = open_[-1], sum(attempt.bytes for attempt in attempts)
+    ended = replace(
+        attempts[index], ended_at=seal.sealed_at, bytes=tail - before, outcome=seal.outcome, usage=seal.usage
+    )
+    return (*attempts[:index], ended, *attempts[index + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

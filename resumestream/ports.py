@@ -88,7 +88,7 @@ class LogStore(Protocol):
     async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
         """Record a provider call and what it answered before its body; None: nothing that readers get. With `ended`
         what comes is a new segment: payload up to `ended.end` belongs to that one, for ever, at disk level.
-        `ended.seal.sealed_at` is set here. Raises LeaseLost, StreamSealed."""
+        Raises LeaseLost, StreamSealed."""
         ...
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:

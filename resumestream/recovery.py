@@ -104,7 +104,7 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy) -> None:
 
 async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Ending | None:
     """The end of the answer, if the log has it: its owner died in the moment between that and the seal."""
-    head, start = info.head, max(0, info.tail - LAST_BYTES)
+    head, start = info.head, max(info.base, info.tail - LAST_BYTES)
     if head is None or not head.is_sse:
         return None
     data = b""
@@ -116,7 +116,7 @@ async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Endi
         return None
     where = info.new.upstream or "the source"
     reading = Reading(spoken(info.new.dialect, head).scanner(), sse=True, policy=policy, where=where)
-    if start == 0:
+    if start == info.base:
         reading.feed(data)
         return reading.ended
     for block in Splitter().feed(data)[1:]:  # the first may be the rest of an event

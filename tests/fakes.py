@@ -12,6 +12,7 @@ import anyio.lowlevel
 from resumestream.hub import Hub, Outgoing, mint
 from resumestream.model import Head, NewStream, StreamInfo
 from resumestream.policy import Policy
+from resumestream.route import only
 from resumestream.stores import MemoryStore
 
 SSE = Head(200, (("content-type", "text/event-stream"),))
@@ -90,7 +91,7 @@ def new_stream(now: Callable[[], float], **changes: object) -> NewStream:
 
 
 def outgoing(source: FakeSource) -> Outgoing:
-    return Outgoing(source, "the provider")
+    return Outgoing(only(source, "the provider"))
 
 
 @asynccontextmanager

@@ -24,8 +24,9 @@ HOUSE = """
 errors model
 policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals
 audience
-stores upstream sources live eviction
-drain tail recovery follower admission sweep
+stores upstream sources live eviction route
+pour tail recovery follower admission sweep
+drain
 watch reads
 hub
 http
@@ -232,7 +233,7 @@ BAD_TREES: list[tuple[Check, dict[str, str], str]] = [
     (every_module_has_a_layer, {"helpers.py": ""}, "helpers has no layer"),
     (imports_point_down, {"model.py": "from .hub import Hub", "hub.py": ""}, "model (layer 0) imports hub"),
     (imports_point_down, {"model.py": "def f():\n    from .hub import Hub", "hub.py": ""}, "imports hub"),
-    (imports_point_down, {"drain.py": "from . import tail", "tail.py": ""}, "drain (layer 4) imports tail"),
+    (imports_point_down, {"pour.py": "from . import tail", "tail.py": ""}, "pour (layer 4) imports tail"),
     (imports_point_down, {"stores/memory.py": "import resumestream.hub", "hub.py": ""}, "stores.memory"),
     (imports_point_down, {"http/app.py": "from ..testing.log import x", "testing/log.py": ""}, "testing.log"),
     (imports_point_down, {"hub.py": "from . import ResumeStream", "__init__.py": ""}, "imports resumestream"),

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 
+from ..endings import OWN_FAILURES, SEGMENT_ENDED
 from ..framing import Splitter, has_data, with_id
 from ..model import Head, Page, StreamInfo
 from ..offsets import Position, format_offset
 from ..ports import Dialect
 from .problems import consent
-
-SEGMENT_ENDED = "segment_ended"
-OWN_FAILURES = frozenset({"status", "error_event"})
-"""Details whose failure is in the payload already, in the provider's own words: nothing is added after it."""
 
 RETRY_MS = 1000
 """When an EventSource comes back after the server went down."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,9 +14,9 @@ from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
 from ..model import Principal, StreamInfo
 from ..offsets import Position
 from ..refusals import about, gone
-from ..upstream import Call, RawHeaders, Upstream, forwarded, target, without_credentials
 from . import headers
 from .asks import Ask
+from .calls import Asked, Prepared
 from .forms import Provider, untellable
 from .guard import is_http_1_0
 from .inbound import Inbound
@@ -46,10 +44,12 @@ class Gateway:
         if upstream is None:
             known = ", ".join(self._site.upstreams) or "none"
             raise UnknownUpstream(f"There is no upstream {name[:64]!a}; configured: {known}.")
-        asked = await _Asked.of(request, name, upstream, raw_path, principal, ask)
+        last_id_is_ours = ask.last_event_id is not None
+        asked = Asked(self._site, request, name, raw_path, principal, drop_last_id=last_id_is_ours)
+        prepared = await asked.ready()
         inbound = Inbound(receive)
         if not recorded:
-            return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
+            return await Through(self._site, prepared.call(inbound, length=asked.length), inbound)(scope, receive, send)
         most = self._policy.max_request_bytes
         body = await inbound.read(most) if (asked.length or 0) <= most else None
         if body is None:
@@ -58,9 +58,9 @@ class Gateway:
                     f"The request body is larger than {most} bytes, the most that a keyed request may have. "
                     "Send it without a key to pass it through unrecorded."
                 )
-            return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
-        claim = await self._claim(asked, body)
-        del asked, body  # the answer may take an hour: what was sent is let go
+            return await Through(self._site, prepared.call(inbound, length=asked.length), inbound)(scope, receive, send)
+        claim = await self._claim(asked, prepared, principal, ask, body)
+        del asked, prepared, body  # the answer may take an hour: what was sent is let go
         if ask.respond_async:
             return await self._accepted(claim, scope)(scope, receive, send)
 
@@ -76,8 +76,8 @@ class Gateway:
 
     # --- claiming ------------------------------------------------------------------------------------------------
 
-    async def _claim(self, asked: _Asked, body: bytes) -> Claim:
-        ask, principal, store = asked.ask, asked.principal, self._hub.store
+    async def _claim(self, asked: Asked, prepared: Prepared, principal: Principal, ask: Ask, body: bytes) -> Claim:
+        store = self._hub.store
         secret, key, print_ = store.secrets[0], None, ""
         if ask.keyed:
             print_ = fingerprint(secret, "POST", asked.path, asked.query.decode("latin-1"), asked.content_type, body)
@@ -97,7 +97,7 @@ class Gateway:
             dialect=expected(asked.upstream.dialect, asked.path),
         )
         wanted = claims.Terms(print_, ask.match_key, ask.retry_of, resumes=ask.start is not None)
-        outgoing = Outgoing(asked.call(self._site, body), asked.upstream.origin.authority, principal.limits)
+        outgoing = Outgoing(asked.route(prepared, body, new.id), principal.limits)
         return await self._hub.claim(
             new,
             outgoing,
@@ -157,49 +157,3 @@ class Gateway:
                 *((("content-length", str(seen.tail - start.at + len(end))),) if end is not None else ()),
             ),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One request to one upstream, checked, before its body was read."""
-
-    request: Request
-    name: str
-    upstream: Upstream
-    path: str
-    query: bytes
-    target: bytes
-    forwarded: RawHeaders
-    principal: Principal
-    ask: Ask
-
-    @classmethod
-    async def of(
-        cls, request: Request, name: str, upstream: Upstream, raw_path: bytes, principal: Principal, ask: Ask
-    ) -> _Asked:
-        """Raises InvalidQuery for a path that could leave the upstream."""
-        query: bytes = request.scope.get("query_string", b"")
-        own = await upstream.own_headers(principal)
-        sent = query if own is None else without_credentials(query)
-        ours = ask.last_event_id is not None
-        passed = forwarded(request.headers.raw, own=own, last_event_id_is_ours=ours)
-        where = target(upstream.base_url, raw_path, sent)
-        return cls(request, name, upstream, raw_path.decode("latin-1"), query, where, passed, principal, ask)
-
-    @property
-    def content_type(self) -> str:
-        return self.request.headers.get("content-type", "")
-
-    def call(self, site: Site, body: bytes | Inbound) -> Call:
-        method, given = self.request.method, body.receive if isinstance(body, Inbound) else body
-        length = self.length if isinstance(body, Inbound) else None
-        return Call(self.name, self.upstream, site.pool, method, self.target, self.forwarded, given, length=length)
-
-    @property
-    def length(self) -> int | None:
-        """Of the body that is still to come; None: not known, as over HTTP/2 or in chunks."""
-        said = self.request.headers.get("content-length", "")
-        if said.isascii() and said.isdigit():
-            return int(said)
-        has_body = self.request.method in ("POST", "PUT", "PATCH") or "transfer-encoding" in self.request.headers
-        return None if has_body else 0

@@ -19,6 +19,7 @@ from ..model import Binding, Principal, StreamId, StreamInfo
 from ..offsets import Position, is_token, parse_last_event_id
 from ..policy import valid_on_disconnect
 from ..refusals import gone
+from ..route import only
 from ..sources import GeneratorSource, SourceCallable
 from . import headers
 from .answer import Form
@@ -105,7 +106,7 @@ class Own:
             on_disconnect=self.on_disconnect,
             dialect=self.dialect or "unknown",
         )
-        outgoing = Outgoing(GeneratorSource(source, media_type=self.media_type), "the source", principal.limits)
+        outgoing = Outgoing(only(GeneratorSource(source, media_type=self.media_type), "the source"), principal.limits)
         wanted = claims.Terms(retry_of=None if self.retry_of is None else StreamId(self.retry_of))
 
         def decide(binding: Binding | None, info: StreamInfo | None) -> claims.Start | claims.Attach:

@@ -134,7 +134,7 @@ class CatalogStore:
 
     async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
         def rule(info: StreamInfo) -> StreamInfo:
-            return _rules.begun(info, lease, attempt, head, ended, self.now())
+            return _rules.begun(info, lease, attempt, head, ended)
 
         await self._change(lease.stream, rule, disk=ended is not None)
 

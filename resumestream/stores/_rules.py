@@ -35,6 +35,7 @@ from ..model import (
     State,
     StreamId,
     StreamInfo,
+    closed,
 )
 
 _ENDS_BY = {outcome: moved for moved, outcome in ENDINGS.items()}
@@ -96,38 +97,20 @@ def acquired(info: StreamInfo, worker: str, after: int) -> StreamInfo:
 
 
 def begun(
-    info: StreamInfo, lease: Lease, attempt: Attempt, head: Head | None, ended: Segment | None, now: float
+    info: StreamInfo, lease: Lease, attempt: Attempt, head: Head | None, ended: Segment | None = None
 ) -> StreamInfo:
     owned(lease, epoch=info.epoch)
     if not allows(info.state, Moved.BYTES_LOGGED):
         raise StreamSealed(f"stream {info.id} has ended; no further call can belong to it", stream=info.id)
-    attempts, segments = info.attempts, info.ended
-    if ended:
-        ended = replace(ended, seal=replace(ended.seal, sealed_at=now))
-        attempts, segments = _closed(attempts, ended.seal, ended.end, now), (*segments, ended)
-    return replace(info, attempts=(*attempts, attempt), ended=segments, head=head or info.head)
+    return info.begun(attempt, head, ended)
 
 
 def sealed(info: StreamInfo, lease: Lease, seal: Seal, now: float) -> StreamInfo:
     owned(lease, epoch=info.epoch)
     if not allows(info.state, _ENDS_BY[seal.outcome]):
         return info
-    return replace(
-        info,
-        seal=replace(seal, sealed_at=now, usage=None),
-        attempts=_closed(info.attempts, seal, info.tail, now),
-    )
-
-
-def _closed(attempts: tuple[Attempt, ...], seal: Seal, tail: int, now: float) -> tuple[Attempt, ...]:
-    """The newest one that answered ends with that seal, at that tail: those after it ended as they were recorded."""
-    open_ = [index for index, attempt in enumerate(attempts) if attempt.ended_at is None]
-    if not open_:
-        return attempts
-    index = open_[-1]
-    before = sum(attempt.bytes for attempt in attempts[:index])
-    ended = replace(attempts[index], ended_at=now, bytes=tail - before, outcome=seal.outcome, usage=seal.usage)
-    return (*attempts[:index], ended, *attempts[index + 1 :])
+    seal = replace(seal, sealed_at=now)
+    return replace(info, seal=replace(seal, usage=None), attempts=closed(info.attempts, seal, info.tail))
 
 
 def entries(info: StreamInfo) -> list[Entry]:

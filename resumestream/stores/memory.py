@@ -78,7 +78,7 @@ class MemoryStore:
 
     async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
         info = self._info(lease.stream)
-        self._streams[lease.stream] = _rules.begun(info, lease, attempt, head, ended, self.now())
+        self._streams[lease.stream] = _rules.begun(info, lease, attempt, head, ended)
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         info = self._info(lease.stream)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .call import Call
-from .config import KNOWN, Upstream
+from .config import KNOWN, Upstream, check_fallbacks
 from .headers import RawHeaders, forwarded, recorded, replayable
 from .pool import Pool
 from .target import target, without_credentials
@@ -14,6 +14,7 @@ __all__ = [
     "Pool",
     "RawHeaders",
     "Upstream",
+    "check_fallbacks",
     "forwarded",
     "recorded",
     "replayable",

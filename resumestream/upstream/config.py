@@ -6,8 +6,9 @@ import functools
 import os
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal
 from urllib.parse import urlsplit
 
 from ..dialects import named
@@ -36,6 +37,8 @@ KNOWN: dict[str, str] = {
 """Names that need no URL. They end before the version: clients append the path, `/v1/...` and all."""
 
 HeaderSource = Callable[[Principal], Awaitable[Mapping[str, str]]]
+
+MAX_RETRIES = 10
 
 _PORTS = {"http": 80, "https": 443}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -73,6 +76,18 @@ class Upstream:
     """Server-side credentials, or what gives them for a principal. They replace the caller's."""
     dialect: str | None = None
     """The name of the provider's grammar; None goes by the path."""
+    retries: int = 0
+    """How often the server itself calls again after a definite early failure (no connection, 408, 429, 5xx), unseen by
+    the caller. `Retry-After` up to a minute is honoured."""
+    fallbacks: Sequence[str] = field(default=(), hash=False)
+    """Names of upstreams of the same dialect that are called next, each with `headers` of its own: a caller's
+    credential goes only to the upstream that it was sent to."""
+    failover: Literal["never", "segment"] = "never"
+    """`segment`: a call that ends in the middle of its answer is followed by one to the next fallback, which is paid
+    for as well; its answer is a new segment of the stream."""
+    forward_key: bool = False
+    """This upstream honours `Idempotency-Key`: it gets one that is the same for every try of a call, so that also a
+    call that may have been billed can be made again."""
     connect_s: float = 10.0
     """The longest that name lookup, connect and TLS may take together."""
     verify: bool | str | os.PathLike[str] | ssl.SSLContext = True
@@ -86,6 +101,16 @@ class Upstream:
             raise ConfigError(f"Upstream.headers is a {type(self.headers).__name__}; use a mapping or async function")
         if self.dialect is not None:
             named(self.dialect)
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or not 0 <= self.retries <= MAX_RETRIES:
+            raise ConfigError(
+                f"Upstream.retries is {self.retries!r}; it must be a whole number from 0 to {MAX_RETRIES}"
+            )
+        if isinstance(self.fallbacks, str) or not all(isinstance(name, str) for name in self.fallbacks):
+            raise ConfigError(f"Upstream.fallbacks is {self.fallbacks!r}; give a list of names of upstreams")
+        if self.failover not in ("never", "segment"):
+            raise ConfigError(f"Upstream.failover is {self.failover!r}; use 'never' or 'segment'")
+        if self.failover == "segment" and not self.fallbacks:
+            raise ConfigError("Upstream.failover is 'segment', and there are no fallbacks to go to; name some")
         if isinstance(self.connect_s, bool) or not isinstance(self.connect_s, int | float) or not self.connect_s > 0:
             raise ConfigError(f"Upstream.connect_s is {self.connect_s!r}; it must be a number of seconds above 0")
         _ = self.origin
@@ -110,6 +135,24 @@ class Upstream:
         if self.headers is None or isinstance(self.headers, Mapping):
             return None if self.headers is None else _encoded(self.headers)
         return _encoded(await self.headers(principal))
+
+
+def check_fallbacks(upstreams: Mapping[str, Upstream]) -> None:
+    """Raises ConfigError for a fallback that cannot be one."""
+    for name, upstream in upstreams.items():
+        for other in upstream.fallbacks:
+            fallback = upstreams.get(other)
+            wrong = {
+                "is no configured upstream": fallback is None,
+                "is the upstream itself": other == name,
+                "speaks another dialect": fallback is not None and fallback.dialect != upstream.dialect,
+                "has no headers= of its own; a caller's credential is never sent to it": fallback is not None
+                and not fallback.server_side,
+                "is named twice": list(upstream.fallbacks).count(other) > 1,
+            }
+            for what, found in wrong.items():
+                if found:
+                    raise ConfigError(f"fallback {other!r} of upstream {name!r} {what}")
 
 
 def _check_url(base_url: str) -> None:

@@ -1,0 +1,214 @@
+"""One provider call, from its request to its last byte in the log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import anyio
+
+from .dialects import spoken
+from .endings import Ending
+from .errors import OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
+from .lifecycle import Moved
+from .live import Live
+from .model import Attempt, Lease
+from .policy import Policy
+from .ports import Answer, LogStore, Source
+from .reading import Portion, Reading
+from .retry_after import retry_after_s
+from .route import Failed, Step, of_status
+
+
+class Pour:
+    """Everything below `scope` may be left at any await: by a stop, a deadline, or from outside. What it came to is
+    `end`'s to tell, whatever happened."""
+
+    def __init__(self, store: LogStore, live: Live, lease: Lease, policy: Policy, *, where: str) -> None:
+        self._store, self._live, self._lease, self._policy, self._where = store, live, lease, policy, where
+        self.scope = anyio.CancelScope()
+        self.attempt: Attempt | None = None
+        """None until the call is made: before that nothing can have been billed."""
+        self.answer: Answer | None = None
+        self.shown = False
+        """Readers get this call's answer."""
+        self.decided = False
+        self.following: Step | None = None
+        """What follows it, once that is decided."""
+        self._reading: Reading | None = None
+        self._started = anyio.current_time()
+        # Why it ends: the first of these that is set, unless it was stopped
+        self._body_end: tuple[Ending | None, bool] | None = None
+        self._timeout: Ending | None = None
+        self._last: tuple[Portion, Ending] | None = None
+        self._stop: Ending | None = None
+
+    def stop(self, ending: Ending) -> None:
+        """Close the provider connection. The first stop wins."""
+        self._stop = self._stop or ending
+        self.scope.cancel()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop is not None
+
+    async def open(self, ready: Callable[[int], Awaitable[Source]], segment: int) -> bool:
+        """Make the call, for a segment of that number. Whether it was answered."""
+        source = await ready(segment)
+        first_byte_s = self._policy.first_byte_s
+        self.attempt = Attempt(upstream=source.upstream, started_at=self._store.now())
+        self._deadline(first_byte_s, Ending.of("silent", where=self._where, limit=first_byte_s))
+        try:
+            answer = self.answer = await source.open()
+        except UpstreamUnreachable as error:
+            self._body_end = replace(Ending.of("unreachable"), message=error.message, released=True), False
+            return False
+        except (UpstreamLost, SourceFailed) as error:
+            self._body_end = self._cut(error), False
+            return False
+        head = answer.head
+        request_id = head.get("x-request-id") or head.get("request-id")
+        self.attempt = replace(self.attempt, status=head.status, request_id=request_id)
+        if not head.ok:
+            self._body_end = self._refused(answer), False
+        return True
+
+    async def aclose(self) -> None:
+        answer, self.answer = self.answer, None
+        if answer:
+            await answer.aclose()
+
+    async def refusal(self, answer: Answer) -> None:
+        """A definite non-2xx is the answer, verbatim."""
+        reading = Reading(spoken("unknown", answer.head).scanner(), sse=False, policy=self._policy, where=self._where)
+        while True:
+            self._deadline(self._policy.settle_s, self._refused(answer))
+            try:
+                portion = reading.feed(await answer.receive())
+            except (anyio.EndOfStream, UpstreamLost):
+                return
+            await self._log(portion)
+            if portion.capped:
+                return
+
+    async def body(self, answer: Answer) -> None:
+        """Pour an answer, to its end."""
+        scanner = spoken(self._live.info.new.dialect, answer.head).scanner()
+        reading = Reading(scanner, sse=answer.head.is_sse, policy=self._policy, where=self._where)
+        self._reading = reading
+        while self._body_end is None:
+            self._deadline_for_bytes(reading)
+            await self._piece(answer, reading)
+
+    async def end(self) -> Ending:
+        """What the call came to, its last bytes logged. May be called again where that raised. Raises StoreError."""
+        if self._last is None:
+            cut, framed = self._body_end or (self._cut_short(), False)
+            if self._reading:
+                self._last = self._reading.finish(cut, framed=framed)
+            else:
+                self._last = Portion(b"", 0), cut or Ending.of("shutdown")
+        portion, ending = self._last
+        if portion.data:
+            await self._append(portion)
+            self._last = Portion(b"", 0), ending
+        return ending
+
+    def failed(self, ending: Ending) -> Failed:
+        """What `ending` means for another call."""
+        if ending.completed or self.stopped or ending.moved in (Moved.CAP_REACHED, Moved.DRAIN_LOST):
+            return Failed.OURS
+        if self.answer is None:
+            return Failed.UNREACHABLE if ending.detail == "unreachable" else Failed.UNKNOWN
+        if not self.answer.head.ok:
+            return of_status(self.answer.head.status)
+        return Failed.CUT if self._reading and self._reading.tail else Failed.UNKNOWN
+
+    @property
+    def retry_after_s(self) -> float | None:
+        return retry_after_s(self.answer.head.headers) if self.answer else None
+
+    # --- pieces --------------------------------------------------------------------------------------------------
+
+    async def _piece(self, answer: Answer, reading: Reading) -> None:
+        """A frame of its own: while the drain waits for a piece, nothing holds the one before."""
+        try:
+            portion = reading.feed(await answer.receive())
+        except anyio.EndOfStream:
+            self._body_end = None, answer.framed
+            return
+        except (UpstreamLost, SourceFailed) as error:
+            self._body_end = self._cut(error), False
+            return
+        await self._log(portion)
+        if portion.capped:
+            self._body_end = portion.capped, False
+
+    async def _log(self, portion: Portion) -> None:
+        """Append, then show. Neither a stop nor a deadline may come between, or a seal could follow on lost bytes.
+
+        While another process holds the store's write lock nothing is lost: the provider waits.
+        """
+        self.scope.deadline = math.inf
+        with anyio.CancelScope(shield=True):
+            while portion.data:
+                try:
+                    await self._append(portion)
+                    break
+                except StoreBusy:
+                    if self.stopped:
+                        raise
+
+    async def _append(self, portion: Portion) -> None:
+        at, data = self._live.info.tail, portion.data
+        try:
+            await self._store.append(self._lease, at, data, portion.events)
+        except OffsetConflict as conflict:
+            if conflict.tail != at + len(data):
+                raise
+            # An earlier try of ours landed, though it was reported as failed.
+        self._live.logged(data, portion.events)
+
+    # --- waiting -------------------------------------------------------------------------------------------------
+
+    def _deadline_for_bytes(self, reading: Reading) -> None:
+        policy = self._policy
+        if reading.ended:
+            self._deadline(policy.settle_s, reading.ended)
+        elif reading.begun:
+            self._deadline(policy.stall_s, Ending.of("no_bytes", where=self._where, limit=policy.stall_s))
+        else:
+            left = self._started + policy.first_byte_s - anyio.current_time()
+            self._deadline(left, Ending.of("silent_body", where=self._where, limit=policy.first_byte_s))
+
+    def _deadline(self, seconds: float, timeout: Ending) -> None:
+        """One scope for the whole call, its deadline moved: cheaper than one a read."""
+        until, limit = anyio.current_time() + seconds, self._policy.max_duration_s
+        too_long = self._started + limit < until
+        self.scope.deadline = min(until, self._started + limit)
+        self._timeout = Ending.of("max_duration_s", limit=limit) if too_long else timeout
+
+    # --- endings -------------------------------------------------------------------------------------------------
+
+    def _cut(self, error: UpstreamLost | SourceFailed) -> Ending:
+        if isinstance(error, SourceFailed):
+            ending = Ending.of("source_failed", where=self._where, type=error.type_name)
+            return replace(ending, detail=f"{ending.detail}:{error.type_name}")
+        return Ending.of(error.detail, where=self._where)
+
+    def _refused(self, answer: Answer) -> Ending:
+        """It was not billed, so it releases the key."""
+        wait_s = retry_after_s(answer.head.headers)
+        return replace(
+            Ending.of("status", where=self._where, status=answer.head.status),
+            released=True,
+            retry_at=None if wait_s is None else self._store.now() + wait_s,
+        )
+
+    def _cut_short(self) -> Ending:
+        """Why it was left in the middle: a stop, a deadline, or a cancellation from outside."""
+        if self._stop:
+            # Where nothing had left for the provider, nothing was billed.
+            return self._stop if self.attempt else replace(self._stop, released=True)
+        return self._timeout if self.scope.cancel_called and self._timeout else Ending.of("shutdown")
