@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,8 +34,9 @@ class Gateway:
     def __init__(self, site: Site) -> None:
         self._site, self._hub, self._policy = site, site.hub, site.policy
 
-    async def __call__(self, name: str, raw_path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        """`raw_path` is what follows the upstream's name, percent-encoded as the caller wrote it."""
+    async def answer(self, name: str, raw_path: bytes, scope: Scope, receive: Receive) -> ASGIApp:
+        """What answers, its stream claimed. `raw_path` is what follows the upstream's name, percent-encoded as the
+        caller wrote it."""
         request = Request(scope)
         upstream = self._site.upstreams.get(name)
         recorded = request.method == "POST"
@@ -48,7 +50,7 @@ class Gateway:
         asked = await _Asked.of(request, name, upstream, raw_path, principal, ask)
         inbound = Inbound(receive)
         if not recorded:
-            return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
+            return Through(self._site, asked.call(self._site, inbound), inbound)
         most = self._policy.max_request_bytes
         body = await inbound.read(most) if (asked.length or 0) <= most else None
         if body is None:
@@ -57,21 +59,22 @@ class Gateway:
                     f"The request body is larger than {most} bytes, the most that a keyed request may have. "
                     "Send it without a key to pass it through unrecorded."
                 )
-            return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
+            return Through(self._site, asked.call(self._site, inbound), inbound)
         claim = await self._claim(asked, body)
-        del asked, body  # the answer may take an hour: what was sent is let go
         if ask.respond_async:
-            return await self._accepted(claim, scope)(scope, receive, send)
+            return self._accepted(claim, scope)
+        return partial(self._read, inbound, claim, ask)
 
+    async def _read(self, inbound: Inbound, claim: Claim, ask: Ask, scope: Scope, receive: Receive, send: Send) -> None:
         async def read() -> None:
             with self._hub.reads.reading(claim.stream):
                 info = await self._hub.answered(claim.stream)
                 with about(info):
                     answer = self._answer(info, ask, scope, replayed=not claim.started)
+                del info
                 await answer(scope, receive, send)
 
         await inbound.while_connected(read)
-        return None
 
     # --- claiming ------------------------------------------------------------------------------------------------
 
