@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 import anyio
 
@@ -92,7 +93,7 @@ class Drain:
         self._started = anyio.current_time()
         attempt = self._unanswered = Attempt(upstream=self._source.upstream, started_at=self._store.now())
         first_byte_s = self._policy.first_byte_s
-        self._deadline(first_byte_s, Ending.of("silent", where=self._where, limit=first_byte_s))
+        self._deadline(first_byte_s, _silence("silent", self._where, first_byte_s))
         try:
             answer = await self._source.open()
             del self._source  # and with it the request: the answer may take an hour
@@ -193,10 +194,10 @@ class Drain:
         if reading.ended:
             self._deadline(policy.settle_s, reading.ended)
         elif reading.begun:
-            self._deadline(policy.stall_s, Ending.of("no_bytes", where=self._where, limit=policy.stall_s))
+            self._deadline(policy.stall_s, _silence("no_bytes", self._where, policy.stall_s))
         else:
             left = self._started + policy.first_byte_s - anyio.current_time()
-            self._deadline(left, Ending.of("silent_body", where=self._where, limit=policy.first_byte_s))
+            self._deadline(left, _silence("silent_body", self._where, policy.first_byte_s))
 
     def _deadline(self, seconds: float, timeout: Ending) -> None:
         """One scope for the whole pour, its deadline moved: cheaper than one a read."""
@@ -273,3 +274,9 @@ class Drain:
             # Where nothing had left for the provider, nothing was billed.
             return self._stopped if self._dispatched else replace(self._stopped, released=True)
         return self._timeout if self._scope.cancel_called and self._timeout else Ending.of("shutdown")
+
+
+@lru_cache(maxsize=64)
+def _silence(detail: str, where: str, limit: float) -> Ending:
+    """One for all streams of an upstream: every piece asks, and every stream that waits holds it."""
+    return Ending.of(detail, where=where, limit=limit)
