@@ -63,18 +63,15 @@ class Gateway:
         claim = await self._claim(asked, body)
         if ask.respond_async:
             return self._accepted(claim, scope)
-        return partial(self._read, inbound, claim, ask)
+        return partial(inbound.while_connected, self._read, claim, ask)
 
-    async def _read(self, inbound: Inbound, claim: Claim, ask: Ask, scope: Scope, receive: Receive, send: Send) -> None:
-        async def read() -> None:
-            with self._hub.reads.reading(claim.stream):
-                info = await self._hub.answered(claim.stream)
-                with about(info):
-                    answer = self._answer(info, ask, scope, replayed=not claim.started)
-                del info
-                await answer(scope, receive, send)
-
-        await inbound.while_connected(read)
+    async def _read(self, claim: Claim, ask: Ask, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._hub.reads.reading(claim.stream):
+            info = await self._hub.answered(claim.stream)
+            with about(info):
+                answer = self._answer(info, ask, scope, replayed=not claim.started)
+            del info
+            await answer(scope, receive, send)
 
     # --- claiming ------------------------------------------------------------------------------------------------
 
