@@ -202,7 +202,7 @@ class Hub:
             StreamInfo(new),
             self._windows,
             found=found,
-            told=lambda: self.store.peers.changed(new.id),
+            told=self.store.peers.changed,
         )
         drain = Drain(self.store, live, outgoing.source, self.policy, where=outgoing.where)
         self._drains[new.id] = drain

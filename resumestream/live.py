@@ -10,7 +10,7 @@ import anyio
 
 from .audience import Audience
 from .errors import ResumeStreamError
-from .model import Attempt, Head, StreamInfo
+from .model import Attempt, Head, StreamId, StreamInfo
 
 NEAR_BYTES = 256 * 1024
 """Who is farther behind reads the store, in blocks of this size."""
@@ -71,7 +71,7 @@ class Live:
     store said so. `told` hears of every change."""
 
     def __init__(
-        self, info: StreamInfo, windows: Windows, *, found: bool, told: Callable[[], None] = lambda: None
+        self, info: StreamInfo, windows: Windows, *, found: bool, told: Callable[[StreamId], None] = lambda stream: None
     ) -> None:
         self.info = info
         self._windows = windows
@@ -95,7 +95,7 @@ class Live:
         changed, self._changed = self._changed, None
         if changed:
             changed.set()
-        self._told()
+        self._told(self.info.id)
 
     def answered(self, attempt: Attempt, head: Head | None) -> None:
         self.info = replace(self.info, head=head, attempts=(*self.info.attempts, attempt))
