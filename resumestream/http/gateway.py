@@ -70,7 +70,7 @@ class Gateway:
             info = await self._hub.answered(claim.stream)
             with about(info):
                 answer = self._answer(info, ask, scope, replayed=not claim.started)
-            del info
+            del info, ask  # the answer may take an hour
             await answer(scope, receive, send)
 
     # --- claiming ------------------------------------------------------------------------------------------------
