@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import anyio
+
+_NOBODY: frozenset[str] = frozenset()
+"""One for all: most streams have no reader elsewhere."""
 
 
 class Audience:
@@ -15,7 +15,7 @@ class Audience:
         self.readers = 0
         self.found = found
         """Somebody can find the stream again: it has a key, or its id reached somebody."""
-        self._elsewhere = set[str]()
+        self._elsewhere = _NOBODY
         self._left: anyio.Event | None = None
 
     @property
@@ -23,37 +23,30 @@ class Audience:
         """Its last reader left, and none has come since. A stream that never had one is no orphan."""
         return self._left is not None
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Count as a reader meanwhile."""
-        self._came()
-        try:
-            yield
-        finally:
-            self._went()
-
-    def followed(self, by: str) -> None:
-        """Somebody reads in process `by`. Idempotent."""
-        if by not in self._elsewhere:
-            self._elsewhere.add(by)
-            self._came()
-
-    def left(self, by: str) -> None:
-        """Nobody reads in process `by` any more. Idempotent."""
-        if by in self._elsewhere:
-            self._elsewhere.remove(by)
-            self._went()
-
-    def _came(self) -> None:
+    def came(self) -> None:
+        """One reader more."""
         self.readers += 1
         if self._left:
             self._left.set()
             self._left = None
 
-    def _went(self) -> None:
+    def went(self) -> None:
+        """One reader less."""
         self.readers -= 1
         if not self.readers:
             self._left = anyio.Event()
+
+    def followed(self, by: str) -> None:
+        """Somebody reads in process `by`. Idempotent."""
+        if by not in self._elsewhere:
+            self._elsewhere |= {by}
+            self.came()
+
+    def left(self, by: str) -> None:
+        """Nobody reads in process `by` any more. Idempotent."""
+        if by in self._elsewhere:
+            self._elsewhere -= {by}
+            self.went()
 
     async def stays_away(self, seconds: float) -> bool:
         """Whether nobody comes for so long after this leave."""

@@ -77,7 +77,8 @@ class ResumeStream:
         self._check_guard = GuardCheck()
         self._starting = False
         self._stack = AsyncExitStack()
-        self.asgi: ASGIApp = WithLifespan(Faces(lambda: self._site), self._as_root)
+        self._faces = Faces(lambda: self._site)
+        self.asgi: ASGIApp = WithLifespan(self._faces, self._as_root)
         """The faces as an ASGI app. As a server's whole app it starts itself; mounted by hand it needs `lifespan` or
         `async with` beside it."""
         open_store(store, policy=self.policy, serving=True)
@@ -136,7 +137,7 @@ class ResumeStream:
         if app.middleware_stack is not None:
             raise ConfigError("streams.install(app) came after the app had started; call it where the app is made")
         below = checked(path)
-        app.mount(below, self.asgi)
+        app.mount(below, self._faces)
         inner, stack = app.router.lifespan_context, app.build_middleware_stack
 
         @asynccontextmanager
@@ -150,7 +151,7 @@ class ResumeStream:
 
     def wrap(self, app: ASGIApp, path: str = "/llm") -> ASGIApp:
         """Any other ASGI app, with the faces below `path`, our lifespan around its own, and the guard outermost."""
-        return WithLifespan(Guard(mounted(app, self.asgi, checked(path))), lambda: self)
+        return WithLifespan(Guard(mounted(app, self._faces, checked(path))), lambda: self)
 
     async def drain(self) -> None:
         """Begin the shutdown: admit nothing, cut readers, let running drains finish for `drain_s`, seal the rest."""

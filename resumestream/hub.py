@@ -29,7 +29,7 @@ from .errors import (
 )
 from .eviction import Eviction
 from .live import Live, Windows
-from .model import Binding, Gone, NewStream, Query, StreamId, StreamInfo
+from .model import Binding, Gone, Lease, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import LogStore
 from .reads import Reads
@@ -201,7 +201,7 @@ class Hub:
             StreamInfo(new),
             self._windows,
             found=found,
-            told=lambda: self.store.peers.changed(new.id),
+            told=self.store.peers.changed,
         )
         drain = Drain(self.store, live, outgoing.route, self.policy)
         self._drains[new.id] = drain
@@ -218,21 +218,13 @@ class Hub:
         """Claim and drain in one task of ours: a caller that leaves in between cannot strand the stream."""
         live = self._live[new.id]
         try:
-            try:
-                lease = await self.store.create(new, replaces=new.previous)
-            except ResumeStreamError as error:
-                claimed.decide(error)
-                return
-            except Exception:
-                logger.exception("stream %s could not be created", new.id)
-                claimed.decide(StoreError("the stream could not be created; the server's log tells why"))
-                return
-            claimed.decide(None)
-            await drain.run(lease)
+            lease = await self._lease(new, claimed)
+            del claimed  # the answer may take an hour
+            if lease:
+                await drain.run(lease)
         except Exception:
             logger.exception("stream %s: its drain broke; recovery seals it", new.id)
         finally:
-            claimed.decide(Draining("the server is shutting down and takes no new streams"))
             if not live.info.sealed:
                 live.abandon(None if drain.fenced else _given_up(new.id))
                 self._watch.look()
@@ -240,6 +232,21 @@ class Hub:
             live.ring()
             if not self._live:
                 self._idle.set()
+
+    async def _lease(self, new: NewStream, claimed: _Claimed) -> Lease | None:
+        """What permits the call; None where the store gave none. Decides the claim, whatever happens."""
+        try:
+            lease = await self.store.create(new, replaces=new.previous)
+            claimed.decide(None)
+            return lease
+        except ResumeStreamError as error:
+            claimed.decide(error)
+        except Exception:
+            logger.exception("stream %s could not be created", new.id)
+            claimed.decide(StoreError("the stream could not be created; the server's log tells why"))
+        finally:
+            claimed.decide(Draining("the server is shutting down and takes no new streams"))
+        return None
 
     def found(self, stream: StreamId) -> None:
         """The stream's id reached somebody who can come back for it."""

@@ -10,12 +10,21 @@ import anyio
 
 from .audience import Audience
 from .errors import ResumeStreamError
-from .model import Attempt, Head, Segment, StreamInfo
+from .model import Attempt, Head, Segment, StreamId, StreamInfo
 
 NEAR_BYTES = 256 * 1024
 """Who is farther behind reads the store, in blocks of this size."""
-CHUNK_BYTES = 150
+CHUNK_BYTES = 130
 """What a chunk takes in memory beside its payload (measured, CPython 3.11)."""
+
+
+class _Chunk:
+    """Payload from `at` on, and the one before it; without `data` it was dropped."""
+
+    __slots__ = ("at", "data", "older")
+
+    def __init__(self, at: int, data: bytes, older: _Chunk | None) -> None:
+        self.at, self.data, self.older = at, data, older
 
 
 class Windows:
@@ -25,13 +34,15 @@ class Windows:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
-        self._order: deque[Window] = deque()
+        self._order: deque[_Chunk] = deque()
 
-    def pushed(self, window: Window, data: bytes) -> None:
-        self._order.append(window)
-        self._held += CHUNK_BYTES + len(data)
+    def pushed(self, chunk: _Chunk) -> None:
+        self._order.append(chunk)
+        self._held += CHUNK_BYTES + len(chunk.data)
         while self._held > self._limit:
-            self._held -= CHUNK_BYTES + self._order.popleft().drop()
+            oldest = self._order.popleft()
+            self._held -= CHUNK_BYTES + len(oldest.data)
+            oldest.data, oldest.older = b"", None
 
 
 class Window:
@@ -39,28 +50,25 @@ class Window:
 
     def __init__(self, windows: Windows) -> None:
         self._windows = windows
-        self._chunks: deque[tuple[int, bytes]] = deque()
+        self._newest: _Chunk | None = None
 
     def push(self, at: int, data: bytes) -> None:
-        self._chunks.append((at, data))
-        self._windows.pushed(self, data)
-
-    def drop(self) -> int:
-        """Forget the oldest chunk; its size."""
-        return len(self._chunks.popleft()[1])
+        """`data`, never empty, follows what was pushed before."""
+        self._newest = _Chunk(at, data, self._newest)
+        self._windows.pushed(self._newest)
 
     def read(self, at: int, max_bytes: int) -> bytes:
         """Bytes from `at`; none where the window does not hold that offset, or too much after it."""
-        if not self._chunks or at < self._chunks[0][0]:
-            return b""
-        start, data = self._chunks[-1]
-        if start + len(data) - at > NEAR_BYTES:
+        chunk = self._newest
+        if chunk is None or chunk.at + len(chunk.data) - at > NEAR_BYTES:
             return b""
         parts: list[bytes] = []
-        for start, data in reversed(self._chunks):
-            if start + len(data) <= at:
-                break
-            parts.append(data if start >= at else data[at - start :])
+        while chunk and chunk.at > at:
+            parts.append(chunk.data)
+            chunk = chunk.older
+        if chunk is None or not chunk.data:
+            return b""
+        parts.append(chunk.data[at - chunk.at :])
         parts.reverse()
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         return data if len(data) <= max_bytes else data[:max_bytes]
@@ -71,7 +79,7 @@ class Live:
     store said so. `told` hears of every change."""
 
     def __init__(
-        self, info: StreamInfo, windows: Windows, *, found: bool, told: Callable[[], None] = lambda: None
+        self, info: StreamInfo, windows: Windows, *, found: bool, told: Callable[[StreamId], None] = lambda stream: None
     ) -> None:
         self.info = info
         self._windows = windows
@@ -95,7 +103,7 @@ class Live:
         changed, self._changed = self._changed, None
         if changed:
             changed.set()
-        self._told()
+        self._told(self.info.id)
 
     def answered(self, attempt: Attempt, head: Head | None, ended: Segment | None = None) -> None:
         self.info = self.info.begun(attempt, head, ended)

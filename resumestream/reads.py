@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from .follower import Follower
@@ -40,26 +40,37 @@ class Reads:
     @contextmanager
     def holding(self, stream: StreamId) -> Iterator[None]:
         """Keep the payload from expiring meanwhile."""
-        self._open[stream] += 1
+        self._hold(stream)
         try:
             yield
         finally:
-            self._open[stream] -= 1
-            if not self._open[stream]:
-                del self._open[stream]
+            self._let_go(stream)
 
     @contextmanager
     def reading(self, stream: StreamId) -> Iterator[None]:
         """Count as an open live read meanwhile: what `on_disconnect` goes by. Keeps the payload, too."""
         live = self._live.get(stream)
+        self._hold(stream)
+        if live:
+            live.audience.came()
         try:
-            with self.holding(stream), live.audience.reading() if live else nullcontext():
-                yield
+            yield
         finally:
+            if live:
+                live.audience.went()
+            self._let_go(stream)
             if live and not live.audience.readers:
                 self._left(live)
             if not self.open(stream) and (follower := self._followers.get(stream)):
                 follower.stop()
+
+    def _hold(self, stream: StreamId) -> None:
+        self._open[stream] += 1
+
+    def _let_go(self, stream: StreamId) -> None:
+        self._open[stream] -= 1
+        if not self._open[stream]:
+            del self._open[stream]
 
     def tail(
         self,

@@ -173,7 +173,11 @@ def test_a_dead_segment_is_followed(server: str, store: str, script: Script, out
     where = {"memory:": store, "sqlite": f"{tmp_path}/streams.db", "file": f"file://{tmp_path}/log"}[store]
     with two(server, where, fallbacks=["backup"], failover="segment") as here:
         here.first.script(default=script)
-        first = here.client.post("goes-on")
+        here.second.script(default=Script(tokens=TOKENS + 1, fault="stall", before_head=True))
+        reading = here.client.open("POST", CHAT, BODY, idempotency_key="goes-on")
+        here.second.wait_for(lambda calls: any(call.held for call in calls))
+        here.second.release()
+        first = reading.rest()
         assert first.status == 200
         assert b"error" in first.body
         assert (b"segment_ended" in first.body) == (outcome != "provider_error")
@@ -275,7 +279,14 @@ def test_a_fallback_that_cannot_be_one_is_refused(upstreams: dict[str, Upstream]
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"retries": -1}, {"retries": 11}, {"retries": True}, {"fallbacks": "b"}, {"failover": "x"}, {"failover": "segment"}],
+    [
+        {"retries": -1},
+        {"retries": 11},
+        {"retries": True},
+        {"fallbacks": "b"},
+        {"failover": "x"},
+        {"failover": "segment"},
+    ],
 )
 def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -21,7 +21,7 @@ FEW, MANY = 80, 320
 PIECE = b"data: " + b"x" * 59_992 + b"\n\n"
 PROMPT = b"x" * 60_000
 MOST_BYTES = 80_000
-"""A stream: two connections, three tasks and their frames, about 50 kB with the server's own 12, and neither its prompt
+"""A stream: two connections, three tasks and their frames, about 45 kB with the server's own 12, and neither its prompt
 nor a piece of its payload: each would be another 60 kB."""
 WINDOW_BYTES = 1024 * 1024
 """Small, so that the first few fill it, and it is no part of the slope."""

@@ -12,7 +12,7 @@ import anyio
 from ..errors import ResumeStreamError, UpstreamLost
 from ..upstream.call import HttpAnswer
 from .streams import Listing, Reading, Record, Wanted
-from .web import Parameters, Web, drained, head
+from .web import Parameters, Web, drained
 
 
 class Remote:
@@ -78,7 +78,7 @@ class Remote:
 class _Reading:
     def __init__(self, remote: Remote, stream: str, answer: HttpAnswer) -> None:
         self._remote, self._stream, self._answer = remote, stream, answer
-        self._at = int(head(answer).get("stream-offset") or 0)
+        self._at = int(answer.head.get("stream-offset") or 0)
 
     async def receive(self) -> bytes:
         """A stream that did not end well ends in a cut body: whether that was its end, its record tells."""

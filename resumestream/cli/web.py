@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import anyio
 
 from ..errors import ConfigError
-from ..model import Head
-from ..upstream import Call, Pool, Upstream, target
+from ..model import Head, Headers
+from ..upstream import Call, Pool, RawHeaders, Upstream, target
 from ..upstream.call import HttpAnswer
 
 Parameters = Sequence[tuple[str, str]]
@@ -37,18 +37,17 @@ class Web:
     async def open(self, method: str, path: str, query: Parameters = (), body: bytes = b"") -> HttpAnswer:
         """The answer, its body still to come. Raises UpstreamUnreachable, UpstreamLost, InvalidHeader."""
         wanted = target(self.base_url, path.encode("ascii"), urlencode(query).encode())
-        return await Call("", self._upstream, self._pool, method, wanted, self._headers, body).open()
+        return await Call("", self._upstream, self._pool, method, wanted, self._headers, body, kept=_all).open()
 
     async def ask(self, method: str, path: str, query: Parameters = (), body: bytes = b"") -> tuple[Head, bytes]:
         """The whole answer."""
         answer = await self.open(method, path, query, body)
-        return head(answer), await drained(answer)
+        return answer.head, await drained(answer)
 
 
-def head(answer: HttpAnswer) -> Head:
-    """Status and all headers, also those of ours that an upstream's record never has."""
-    fields = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.raw_headers)
-    return Head(answer.head.status, tuple(fields))
+def _all(status: int, headers: RawHeaders) -> Headers:
+    """Also those of ours, which an upstream's record never has."""
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
 
 
 async def drained(answer: HttpAnswer) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import ConfigError, NotFound, NotStarted, ResumeStreamError, StoreError, UpgradeUnsupported
 from .gateway import Gateway
@@ -49,7 +50,7 @@ class Faces:
         try:
             first, rest = split(scope)
             gateway = first not in RESERVED and first != ""
-            await self._route(site, first, rest, scope, receive, send)
+            await (await self._route(site, first, rest, scope, receive))(scope, receive, send)
         except ClientDisconnect:
             return
         except ResumeStreamError as error:
@@ -58,9 +59,8 @@ class Faces:
             refusal = problem(error, gateway=gateway, streams=site.streams_path(scope) if site else None)
             await _respond(refusal, scope, receive, send)
 
-    async def _route(
-        self, site: Site | None, first: str, rest: bytes, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _route(self, site: Site | None, first: str, rest: bytes, scope: Scope, receive: Receive) -> ASGIApp:
+        """What answers. It may run for an hour: nothing of what led to it is kept meanwhile."""
         if site is None:
             logger.error(NOT_STARTED)
             raise NotStarted(NOT_STARTED)
@@ -70,17 +70,14 @@ class Faces:
             site.check_guard(scope)
         if scope["method"] == "OPTIONS":
             # Answered here, so that no preflight reaches a provider; without CORS headers, so that none succeeds.
-            await Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})(
-                scope, receive, send
-            )
-        elif first == "streams":
-            await Streams(site)(unquote(rest.decode("latin-1")), scope, receive, send)
-        elif first in ("healthz", "readyz") and not rest:
-            await (await _health(site, ready=first == "readyz"))(scope, receive, send)
-        elif first in RESERVED or not first:
+            return Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
+        if first == "streams":
+            return partial(Streams(site), unquote(rest.decode("latin-1")))
+        if first in ("healthz", "readyz") and not rest:
+            return await _health(site, ready=first == "readyz")
+        if first in RESERVED or not first:
             raise NotFound("Nothing answers here. There is /{upstream}/{path}, /streams, /healthz and /readyz.")
-        else:
-            await Gateway(site)(first, rest, scope, receive, send)
+        return await Gateway(site).answer(first, rest, scope, receive)
 
 
 async def _health(site: Site, *, ready: bool) -> Response:

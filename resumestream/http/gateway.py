@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,8 +34,9 @@ class Gateway:
     def __init__(self, site: Site) -> None:
         self._site, self._hub, self._policy = site, site.hub, site.policy
 
-    async def __call__(self, name: str, raw_path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        """`raw_path` is what follows the upstream's name, percent-encoded as the caller wrote it."""
+    async def answer(self, name: str, raw_path: bytes, scope: Scope, receive: Receive) -> ASGIApp:
+        """What answers, its stream claimed. `raw_path` is what follows the upstream's name, percent-encoded as the
+        caller wrote it."""
         request = Request(scope)
         upstream = self._site.upstreams.get(name)
         recorded = request.method == "POST"
@@ -49,7 +52,7 @@ class Gateway:
         prepared = await asked.ready()
         inbound = Inbound(receive)
         if not recorded:
-            return await Through(self._site, prepared.call(inbound, length=asked.length), inbound)(scope, receive, send)
+            return Through(self._site, prepared.call(inbound, length=asked.length), inbound)
         most = self._policy.max_request_bytes
         body = await inbound.read(most) if (asked.length or 0) <= most else None
         if body is None:
@@ -58,21 +61,19 @@ class Gateway:
                     f"The request body is larger than {most} bytes, the most that a keyed request may have. "
                     "Send it without a key to pass it through unrecorded."
                 )
-            return await Through(self._site, prepared.call(inbound, length=asked.length), inbound)(scope, receive, send)
+            return Through(self._site, prepared.call(inbound, length=asked.length), inbound)
         claim = await self._claim(asked, prepared, principal, ask, body)
-        del asked, prepared, body  # the answer may take an hour: what was sent is let go
         if ask.respond_async:
-            return await self._accepted(claim, scope)(scope, receive, send)
+            return self._accepted(claim, scope)
+        return partial(inbound.while_connected, self._read, claim, ask)
 
-        async def read() -> None:
-            with self._hub.reads.reading(claim.stream):
-                info = await self._hub.answered(claim.stream)
-                with about(info):
-                    answer = self._answer(info, ask, scope, replayed=not claim.started)
-                await answer(scope, receive, send)
-
-        await inbound.while_connected(read)
-        return None
+    async def _read(self, claim: Claim, ask: Ask, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._hub.reads.reading(claim.stream):
+            info = await self._hub.answered(claim.stream)
+            with about(info):
+                answer = self._answer(info, ask, scope, replayed=not claim.started)
+            del info, ask  # the answer may take an hour
+            await answer(scope, receive, send)
 
     # --- claiming ------------------------------------------------------------------------------------------------
 

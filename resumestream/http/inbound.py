@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 from starlette.requests import ClientDisconnect
@@ -60,23 +61,15 @@ class Inbound:
             self._held.append(body)
         return body
 
-    async def while_connected(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work`, cancelled as soon as the client is gone. Servers say so by `receive()` alone; their `send()` to a
-        dead client is silent (measured on six of them). Raises what `work` raises, but for ClientDisconnect."""
-
-        async def watch() -> None:
-            if not self._whole:
-                self._wanted = anyio.Event()
-                await self._wanted.wait()
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            tasks.cancel_scope.cancel()
-
+    async def while_connected(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run `work(*args)`, cancelled as soon as the client is gone. Servers say so by `receive()` alone; their
+        `send()` to a dead client is silent (measured on six of them). Raises what `work` raises, but for
+        ClientDisconnect."""
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(watch)
+            tasks.start_soon(self._watch, tasks.cancel_scope)
             try:
-                await work()
+                await work(*args)
             except ClientDisconnect:
                 pass  # it left while it sent its body
             except Exception as error:  # carried out by hand: no ExceptionGroup around a refusal, or a hook's own
@@ -84,3 +77,11 @@ class Inbound:
             tasks.cancel_scope.cancel()
         if failure:
             raise failure
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        if not self._whole:
+            self._wanted = anyio.Event()
+            await self._wanted.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()

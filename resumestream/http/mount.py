@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from urllib.parse import quote, unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,10 +23,10 @@ def checked(path: str) -> str:
 def located(app: ASGIApp, path: str) -> ASGIApp:
     """`app`, its endpoints told that the faces are at `path` below its root: see `faces_path`."""
 
-    async def telling(scope: Scope, receive: Receive, send: Send) -> None:
+    def telling(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] in _REQUESTS:
             scope = {**scope, _FACES: _root(scope) + path}
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
     return telling
 
@@ -40,13 +41,14 @@ def mounted(app: ASGIApp, faces: ASGIApp, path: str) -> ASGIApp:
     """`app`, with `faces` answering at `path` and below."""
     told = located(app, path)
 
-    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+    def either(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine: it would hold its own scope for as long as the answer takes
         if scope["type"] in _REQUESTS:
             root = _root(scope)
             below = scope["path"][len(_within(root, scope["path"])) :]
             if below == path or below.startswith(path + "/"):
-                return await faces({**scope, "root_path": root + path}, receive, send)
-        return await told(scope, receive, send)
+                return faces({**scope, "root_path": root + path}, receive, send)
+        return told(scope, receive, send)
 
     return either
 

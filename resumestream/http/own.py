@@ -131,7 +131,7 @@ class OwnResponse(Response):
         inbound, send = Inbound(receive), finishing(scope, send, self._site.policy.send_s)
         inbound.ignore()
         try:
-            await inbound.while_connected(lambda: self._send(scope, receive, send))
+            await inbound.while_connected(self._send, scope, receive, send)
         except ResumeStreamError as error:
             refusal = problem(error, gateway=False, streams=self._site.streams_path_from(scope))
             await refusal(scope, receive, send)

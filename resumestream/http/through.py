@@ -23,7 +23,7 @@ class Through:
         self._source, self._inbound, self._policy = source, inbound, site.policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._inbound.while_connected(lambda: self._relay(scope, send))
+        await self._inbound.while_connected(self._relay, scope, send)
 
     async def _relay(self, scope: Scope, send: Send) -> None:
         async with aclosing(await self._open()) as answer:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import h11
 
 from ..errors import InvalidHeader
-from ..model import Head
+from ..model import Head, Headers
 from .config import Origin, Upstream
 from .connection import Body, Connection
 from .headers import RawHeaders, recorded
@@ -15,12 +17,16 @@ from .pool import Pool
 # How much of a body is handed to the socket at a time: enough to be cheap, and to stop soon after an early answer.
 _SLICE_BYTES = 64 * 1024
 
+Kept = Callable[[int, RawHeaders], Headers]
+"""What is kept of an answer's headers, given its status."""
+
 
 class Call:
     """A request, ready to be made, once. `headers` are what `forwarded` gave, `target` what `target` gave.
 
     `body` is bytes, or an async function that gives the next piece and at the end an empty one; then `length` is its
-    whole length in bytes, or None where that is not known. Raises InvalidHeader for what HTTP/1.1 cannot carry.
+    whole length in bytes, or None where that is not known. `kept` says what the answer's `head` has of its headers:
+    the rest is let go, since the answer may take an hour. Raises InvalidHeader for what HTTP/1.1 cannot carry.
     """
 
     def __init__(
@@ -34,8 +40,10 @@ class Call:
         body: bytes | Body = b"",
         *,
         length: int | None = None,
+        kept: Kept = recorded,
     ) -> None:
         self.upstream = name
+        self._kept = kept
         self._config = upstream
         self._pool = pool
         self._body: Body | None = _slices(body) if isinstance(body, bytes) else body
@@ -51,26 +59,19 @@ class Call:
         body, self._body = self._body, None  # the answer may take an hour; a body sent is let go
         assert body is not None
         response = await connection.request(self._request, body)
-        return HttpAnswer(self._pool, origin, connection, self._request.method, response)
+        headers = list(response.headers)
+        head = Head(response.status_code, self._kept(response.status_code, headers))
+        return HttpAnswer(self._pool, origin, connection, head, framed=_is_framed(self._request.method, head, headers))
 
 
 class HttpAnswer:
     """The upstream's answer; it holds its connection until `aclose`."""
 
-    def __init__(
-        self, pool: Pool, origin: Origin, connection: Connection, method: bytes, response: h11.Response
-    ) -> None:
+    def __init__(self, pool: Pool, origin: Origin, connection: Connection, head: Head, *, framed: bool) -> None:
         self._pool = pool
         self._origin = origin
         self._connection: Connection | None = connection
-        self.raw_headers: RawHeaders = (headers := list(response.headers))
-        """As received; `head` has those that a record keeps."""
-        self.head = Head(response.status_code, recorded(response.status_code, headers))
-        self.framed = (
-            method == b"HEAD"
-            or response.status_code in (204, 304)
-            or any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
-        )
+        self.head, self.framed = head, framed
 
     async def receive(self) -> bytes:
         """All body bytes that came with one read of the socket. Raises EndOfStream, UpstreamLost, and
@@ -84,6 +85,12 @@ class HttpAnswer:
         connection, self._connection = self._connection, None
         if connection is not None:
             await self._pool.release(self._origin, connection)
+
+
+def _is_framed(method: bytes, head: Head, headers: RawHeaders) -> bool:
+    if method == b"HEAD" or head.status in (204, 304):
+        return True
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
 
 
 def _framing(method: str, length: int | None) -> RawHeaders:
