@@ -26,7 +26,7 @@ from .disk.stores import LATER, PLAIN, STORES, url
 
 BACKENDS = ("asyncio", "trio")
 FAULTS = {
-    "enospc": "one operation finds no space",
+    "enospc": "one operation finds no space; of a write half fits, and the next operation finds none",
     "full": "no space from an operation on, whose write is cut short, until the end of the workload",
     "eio": "one operation fails: a sync, too, and then what it should have written is lost",
     "short": "one write writes half",
@@ -36,9 +36,9 @@ TMPFS_BYTES = 8 * 1024**2
 
 
 @pytest.fixture(scope="module")
-def zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with pool(compiled(tmp_path_factory.mktemp("shim"))) as zygotes:
-        yield zygotes
+def pool_of_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    with pool(compiled(tmp_path_factory.mktemp("shim"))) as started:
+        yield started
 
 
 class Faults:
@@ -47,17 +47,17 @@ class Faults:
     def __init__(self, kind: str, fault: str, where: Path) -> None:
         self.kind, self.fault, self.where = kind, fault, where.resolve()
 
-    def workload(self, zygote: Jobs | Pool, n: int) -> Done:
+    def workload(self, jobs: Jobs, n: int) -> Done:
         space = self.where / f"{n} space"
-        return zygote.do(do="work", fault=self.fault, n=n, space=space if self.fault == "full" else "", **self._job(n))
+        return jobs.work(fault=self.fault, n=n, space=space if self.fault == "full" else "", **self._job(n))
 
-    def survey(self, zygote: Jobs | Pool, n: int) -> Done:
-        return zygote.do(do="survey", check=True, **self._job(n))
+    def survey(self, jobs: Jobs, n: int) -> Done:
+        return jobs.look(**self._job(n))
 
-    def wrong(self, zygote: Jobs, n: int) -> list[str]:
+    def wrong(self, jobs: Jobs, n: int) -> list[str]:
         """What is wrong with what a fault at operation `n` led to."""
-        done = self.workload(zygote, n)
-        after = self.survey(zygote, n)
+        done = self.workload(jobs, n)
+        after = self.survey(jobs, n)
         wrong = [done.broke, after.broke]
         if done.ended:
             wrong.append(f"the workload ended with {done.ended}")
@@ -87,35 +87,35 @@ class Faults:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", STORES)
 @pytest.mark.timeout(180)
-def test_a_fault_at_every_operation(zygotes: Pool, kind: str, fault: str, tmp_path: Path) -> None:
+def test_a_fault_at_every_operation(pool_of_jobs: Pool, kind: str, fault: str, tmp_path: Path) -> None:
     """The store tells it as what it is, keeps all it acknowledged, and can be opened, sealed and written after."""
     faults = Faults(kind, fault, tmp_path)
-    whole = faults.workload(zygotes, 0)
+    whole = faults.workload(pool_of_jobs.first, 0)
     assert (whole.ended, whole.said[-1][0]) == (0, "resumed")
-    assert not complaints(whole.said, faults.survey(zygotes, 0).found)
-    wrong = zygotes.each(range(1, whole.operations + 1), faults.wrong)
+    assert not complaints(whole.said, faults.survey(pool_of_jobs.first, 0).found)
+    wrong = pool_of_jobs.each(range(1, whole.operations + 1), faults.wrong)
     print(f"{kind} {fault}: {whole.operations} operations")
     assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])
 
 
 @pytest.mark.parametrize("kind", STORES)
 @pytest.mark.timeout(180)
-def test_a_kill_at_every_operation(zygotes: Pool, kind: str, tmp_path: Path) -> None:
+def test_a_kill_at_every_operation(pool_of_jobs: Pool, kind: str, tmp_path: Path) -> None:
     """Before it, and in the middle of a write: whoever opens the store then finds all that was acknowledged."""
 
-    def killed(zygote: Jobs, backend: str) -> list[str]:
+    def killed(jobs: Jobs, backend: str) -> list[str]:
         root = tmp_path.resolve() / backend
         root.mkdir()
-        done = zygote.do(do="kills", root=root, url=url(kind, root), durability="process", backend=backend)
+        done = jobs.kills(root=root, url=url(kind, root), durability="process", backend=backend)
         assert (done.ended, done.said[-1][0]) == (0, "resumed")
         print(f"{kind} {backend}: {len(done.kills)} kills")
-        wrong = [done.broke]
-        for number, (said, found) in enumerate(done.kills, 1):
-            what = complaints(done.said[:said], found) if found else ["the store was not looked at"]
+        wrong = []
+        for number, (said, after) in enumerate(done.kills, 1):
+            what = complaints(done.said[:said], after.found) if after.found else [f"{after.ended} {after.broke}"]
             wrong += [f"{backend}, kill {number}: {line}" for line in what]
-        return [line for line in wrong if line]
+        return wrong
 
-    wrong = zygotes.each(BACKENDS, killed)
+    wrong = pool_of_jobs.each(BACKENDS, killed)
     assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])
 
 

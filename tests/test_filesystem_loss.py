@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from resumestream.errors import StoreError, StoreFull
+from resumestream.errors import StoreBusy, StoreError, StoreFull
 from resumestream.model import NewStream, StreamId
 from resumestream.stores.files import log
 from resumestream.stores.files.disk import Disk
@@ -101,6 +102,57 @@ async def test_a_taker_that_cannot_sync_takes_nothing(tmp_path: Path) -> None:
                 await other.acquire(lease.stream, "taker", after=2)
             taken = await store.acquire(lease.stream, "third", after=2)
             assert await store.append(taken, 7, b"more") == 11
+
+
+@linux
+@pytest.mark.anyio
+async def test_a_taker_that_died_hides_nothing(tmp_path: Path) -> None:
+    """It had not found out how far the stream came. What was acknowledged is read, found right, and taken by another;
+    while it lives, a read waits for it."""
+    disk = Failing("flush", ".seg")
+    with anyio.fail_after(LIMIT_S):
+        async with server(tmp_path) as store:
+            lease = await stream(store, b"payload")
+            async with server(tmp_path, disk=disk) as taker:
+                disk.times = 1
+                with pytest.raises(StoreError):
+                    await taker.acquire(lease.stream, "taker", after=1)
+                with pytest.raises(StoreBusy):
+                    await store.stat(lease.stream)
+            for reader in (store, offline(tmp_path)):
+                async with contextlib.AsyncExitStack() as stack:
+                    if reader is not store:
+                        await stack.enter_async_context(reader)
+                    assert (await reader.stat(lease.stream)).tail == 7
+                    assert await whole(reader, lease.stream) == b"payload"
+                    assert await reader.verify() == await reader.verify(lease.stream) == []
+            taken = await store.acquire(lease.stream, "third", after=2)
+            assert await store.append(taken, 7, b"more") == 11
+
+
+@linux
+@pytest.mark.anyio
+async def test_an_end_in_order_leaves_nothing_to_a_power_cut(tmp_path: Path) -> None:
+    """The catalog is told how far a live stream came, at disk level: its payload is at disk level before."""
+
+    class Watching(Disk):
+        synced = 0
+
+        def flush(self, fd: int) -> None:
+            path = os.readlink(f"/proc/self/fd/{fd}")
+            super().flush(fd)
+            if path.endswith(".seg"):
+                self.synced = os.fstat(fd).st_size
+
+    disk = Watching()
+    with anyio.fail_after(LIMIT_S):
+        async with server(tmp_path, disk=disk) as store:
+            lease = await stream(store, b"payload")
+            assert not disk.synced
+        (segment,) = files(tmp_path, "seg")
+        assert disk.synced == segment.stat().st_size
+        async with offline(tmp_path) as store:
+            assert (await store.stat(lease.stream)).tail == 7
 
 
 @linux

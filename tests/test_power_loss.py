@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ SEED = 1
 
 
 @pytest.fixture(scope="module")
-def zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with pool(compiled(tmp_path_factory.mktemp("shim"))) as zygotes:
-        yield zygotes
+def pool_of_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    with pool(compiled(tmp_path_factory.mktemp("shim"))) as started:
+        yield started
 
 
 @dataclass
@@ -37,18 +37,16 @@ class Cut:
 class Cuts:
     """A store's workload, and power cuts in it."""
 
-    def __init__(self, zygotes: Pool, kind: str, where: Path, **job: Any) -> None:
-        self._zygotes, self._kind, self._job = zygotes, kind, job
+    def __init__(self, kind: str, where: Path, **job: Any) -> None:
+        self.kind, self._job = kind, job
         self._where = where.resolve()
         self._root, self._log = self._where / "store", self._where / "log"
         self._number = 0
+        self._root.mkdir(parents=True)
 
-    def work(self, **fault: Any) -> Done:
-        self._log.unlink(missing_ok=True)
-        shutil.rmtree(self._root, ignore_errors=True)
-        self._root.mkdir()
-        job = {"root": self._root, "url": url(self._kind, self._root), "log": self._log}
-        return self._zygotes.do(do="work", **job, **self._job, **fault)
+    def work(self, jobs: Jobs, **fault: Any) -> Done:
+        job = {"root": self._root, "url": url(self.kind, self._root), "log": self._log}
+        return jobs.work(**job, **self._job, **fault)
 
     def replay(self, until: str | None = None) -> Iterator[tuple[int, Said, Disk]]:
         return replay(self._log, self._root, until)
@@ -60,14 +58,9 @@ class Cuts:
         disk.cut(random.Random(f"{SEED} {place}"), cut.image, survival)
         return cut
 
-    def check(self, cuts: Iterable[Cut]) -> None:
-        """Nothing is wrong after any of them."""
-        wrong = self._zygotes.each(cuts, self._wrong)
-        print(f"{self._kind} {self._job['durability']}: {self._number} power cuts")
-        assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])
-
-    def _wrong(self, zygote: Jobs, cut: Cut) -> list[str]:
-        after = zygote.do(do="survey", root=cut.image, url=url(self._kind, cut.image), check=True, **self._job)
+    def wrong(self, jobs: Jobs, cut: Cut) -> list[str]:
+        """What is wrong after it."""
+        after = jobs.look(root=cut.image, url=url(self.kind, cut.image), **self._job)
         if after.found:
             what = complaints(cut.said, after.found, all_kept=self._job["durability"] == "disk")
         else:
@@ -76,36 +69,43 @@ class Cuts:
         return [f"{cut.place}: {line}" for line in what]
 
 
+def nothing(wrong: list[str]) -> None:
+    assert not wrong, "\n".join([f"{len(wrong)} lines:", *wrong[:40]])
+
+
 @pytest.mark.parametrize("durability", ["process", "disk"])
 @pytest.mark.parametrize("kind", STORES)
 @pytest.mark.timeout(120)
 def test_a_power_cut_after_every_operation(
-    zygotes: Pool, kind: str, durability: Durability, anyio_backend: str, tmp_path: Path
+    pool_of_jobs: Pool, kind: str, durability: Durability, anyio_backend: str, tmp_path: Path
 ) -> None:
     """`disk` keeps all that was acknowledged; `process` keeps claims and sealed streams, and of others a prefix. The
     store opens, goes on, and finds no damage."""
-    cuts = Cuts(zygotes, kind, tmp_path, durability=durability, backend=anyio_backend)
-    done = cuts.work()
+    cuts = Cuts(kind, tmp_path, durability=durability, backend=anyio_backend)
+    done = cuts.work(pool_of_jobs.first)
     assert (done.ended, done.said[-1][0]) == (0, "resumed")
-    cuts.check(cuts.cut(f"operation {number}", said, disk) for number, said, disk in cuts.replay())
+    each = (cuts.cut(f"operation {number}", said, disk) for number, said, disk in cuts.replay())
+    nothing(pool_of_jobs.each(each, cuts.wrong))
+    print(f"{kind} {durability}: {done.operations} power cuts")
 
 
 @pytest.mark.parametrize("kind", STORES)
 def test_what_a_failed_sync_lost_is_never_acknowledged(
-    zygotes: Pool, kind: str, anyio_backend: str, tmp_path: Path
+    pool_of_jobs: Pool, kind: str, anyio_backend: str, tmp_path: Path
 ) -> None:
     """The sync after it would succeed over the hole: a power cut before the store is opened again shows who trusted
     it. Only one that is opened again must trust what the kernel still shows of its files."""
-    cuts = Cuts(zygotes, kind, tmp_path, durability="disk", backend=anyio_backend)
-    syncs = cuts.work(fault="fsync").operations
+    job = {"durability": "disk", "backend": anyio_backend}
+
+    def wrong(jobs: Jobs, n: int) -> list[str]:
+        cuts = Cuts(kind, tmp_path / str(n), **job)
+        done = cuts.work(jobs, fault="fsync", n=n)
+        if done.broke or any(what.startswith("refused open") for what, _, _ in done.said):
+            return [done.broke] if done.broke else []
+        *_, (_, said, disk) = cuts.replay("end" if n <= done.first else None)
+        return cuts.wrong(jobs, cuts.cut(f"sync {n}", said, disk, survival=0))
+
+    syncs = Cuts(kind, tmp_path / "all", **job).work(pool_of_jobs.first, fault="fsync").operations
     assert syncs
-
-    def each() -> Iterator[Cut]:
-        for n in range(1, syncs + 1):
-            done = cuts.work(fault="fsync", n=n)
-            assert not done.broke
-            if not any(what.startswith("refused open") for what, _, _ in done.said):
-                *_, (_, said, disk) = cuts.replay("end" if n <= done.first else None)
-                yield cuts.cut(f"sync {n}", said, disk, survival=0)
-
-    cuts.check(each())
+    nothing(pool_of_jobs.each(range(1, syncs + 1), wrong))
+    print(f"{kind}: {syncs} syncs")

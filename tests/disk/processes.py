@@ -1,4 +1,4 @@
-"""The shim, compiled, and jobs for a zygote that it is preloaded into."""
+"""The shim, compiled, and jobs for the processes that it is preloaded into."""
 
 from __future__ import annotations
 
@@ -45,81 +45,113 @@ class Done:
     """An exception that is no StoreError."""
     operations: int = 0
     first: int = 0
-    """How many of them until the store was closed for the first time."""
-    kills: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    """At each operation: how much had been said, and what was found; nothing where the look at it failed."""
+    """How many of them through the first handle, but for closing it."""
+    kills: list[tuple[int, Done]] = field(default_factory=list)
+    """At each operation: how much had been said, and the look at what was there."""
     ended: int = 0
     """Exit code of its process; below 0: the signal that killed it."""
 
+    def tell(self, told: dict[str, Any]) -> None:
+        if "what" in told:
+            self.said.append((told["what"], told["stream"], told["at"]))
+        for name in told.keys() & {"found", "broke", "operations", "first", "ended"}:
+            setattr(self, name, told[name])
+
 
 class Jobs:
-    def __init__(self, zygote: subprocess.Popen[bytes]) -> None:
-        self._zygote = zygote
+    """One at a time. What a job is, `zygote` says."""
 
-    def do(self, **job: Any) -> Done:
-        stdin, stdout = self._zygote.stdin, self._zygote.stdout
-        assert stdin
-        assert stdout
-        stdin.write(json.dumps(job, default=str).encode() + b"\n")
-        stdin.flush()
+    def __init__(self, preload: Path | None) -> None:
+        path = os.pathsep.join([str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._environment = os.environ | {"PYTHONPATH": path} | ({"LD_PRELOAD": str(preload)} if preload else {})
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+            process.communicate()
+
+    def work(self, **job: Any) -> Done:
+        """Do the workload."""
         done = Done()
-        while True:
-            line = stdout.readline()
-            assert line, "the zygote is gone"
-            said = json.loads(line)
-            if "what" in said:
-                done.said.append((said["what"], said["stream"], said["at"]))
-            elif "looked" in said:
-                done.kills.append((len(done.said), done.found))
-                done.found = {}
-            else:
-                for name, value in said.items():
-                    setattr(done, name, value)
-            if "ended" in said:
-                return done
+        for told in self._answers("fork" if job.get("dies") else "work", job):
+            done.tell(told)
+        return done
+
+    def kills(self, *, root: Path, url: str, **job: Any) -> Done:
+        """The workload, and at each operation a look at what a kill would leave: a copy of the directory while its
+        process is stopped. What the system has of it then, it would have for ever."""
+        done, copy = Done(), root.with_name(f"{root.name} killed")
+        copied = {"root": copy, "url": url.replace(str(root), str(copy))}
+        for told in self._answers("fork", {"root": root, "url": url, "fault": "stop"} | job):
+            done.tell(told)
+            if "stopped" in told:
+                shutil.copytree(root, copy, ignore=shutil.ignore_patterns("*.sock"))
+                done.kills.append((len(done.said), self.look(**copied, **job)))
+                shutil.rmtree(copy)
+                _send(self._processes["fork"], b"")
+        return done
+
+    def look(self, **job: Any) -> Done:
+        """Look at what is in a store, and go on in it."""
+        done = Done()
+        for told in self._answers("look", job):
+            done.tell(told)
+        return done
+
+    def _answers(self, what: str, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        process = self._processes.get(what) or self._started(what)
+        _send(process, json.dumps(job, default=str).encode())
+        assert process.stdout
+        for line in process.stdout:
+            yield (told := json.loads(line))
+            if "ended" in told:
+                return
+        process.communicate()
+        del self._processes[what]
+        yield {"ended": process.returncode}
+
+    def _started(self, what: str) -> subprocess.Popen[bytes]:
+        command, pipe = [sys.executable, "-m", "tests.disk.zygote", what], subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=self._environment, cwd=HERE.parents[1])
+        self._processes[what] = process
+        return process
+
+
+def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin
+    process.stdin.write(line + b"\n")
+    process.stdin.flush()
 
 
 class Pool:
-    """Zygotes, each on a core of its own."""
+    """Jobs side by side, as many as there are cores."""
 
-    def __init__(self, zygotes: list[Jobs]) -> None:
-        self._zygotes = zygotes
-
-    def do(self, **job: Any) -> Done:
-        return self._zygotes[0].do(**job)
+    def __init__(self, jobs: list[Jobs]) -> None:
+        self._jobs = jobs
+        self.first = jobs[0]
 
     def each(self, things: Iterable[T], look: Callable[[Jobs, T], list[str]]) -> list[str]:
         """All that `look` finds. The next thing is made when there is somebody to look at it."""
         rest, turn = iter(things), threading.Lock()
 
-        def some(zygote: Jobs) -> list[str]:
+        def some(jobs: Jobs) -> list[str]:
             found: list[str] = []
             while True:
                 with turn:
                     thing = next(rest, None)
                 if thing is None:
                     return found
-                found += look(zygote, thing)
+                found += look(jobs, thing)
 
-        with ThreadPoolExecutor(len(self._zygotes)) as threads:
-            return [line for share in threads.map(some, self._zygotes) for line in share]
+        with ThreadPoolExecutor(len(self._jobs)) as threads:
+            return [line for share in threads.map(some, self._jobs) for line in share]
 
 
 @contextmanager
 def pool(preload: Path | None = None) -> Iterator[Pool]:
     with ExitStack() as stack:
-        yield Pool([stack.enter_context(_zygote(preload)) for _ in range(WORKERS)])
-
-
-@contextmanager
-def _zygote(preload: Path | None = None) -> Iterator[Jobs]:
-    path = os.pathsep.join([str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path} | ({"LD_PRELOAD": str(preload)} if preload else {})
-    command = [sys.executable, "-m", "tests.disk.zygote"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=HERE.parents[1]
-    ) as zygote:
-        try:
-            yield Jobs(zygote)
-        finally:
-            zygote.kill()
+        jobs = [Jobs(preload) for _ in range(WORKERS)]
+        for one in jobs:
+            stack.callback(one.close)
+        yield Pool(jobs)

@@ -27,11 +27,11 @@ struct record { uint32_t op, path_size, data_size; uint64_t inode; int64_t offse
 
 static char root[4096], space[4096];
 static size_t root_size;
-static int mask, fault, error_number, log_fd = -1;
+static int mask, fault, error_number, rest, log_fd = -1;
 static long nth;
 static atomic_long count;
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
-enum { NONE, FAIL, FULL, SHORT, STOP };
+enum { NONE, FAIL, PART, FULL, SHORT, STOP };
 
 #define REAL(name) ((__typeof__(&name))real(#name))
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
@@ -46,15 +46,19 @@ static void emit(int op, uint64_t inode, const char *path, const void *data, siz
 /* --- called by the process itself -------------------------------------------------------------------------------- */
 
 void shim_arm(const char *dir, const char *name, long n, const char *space_file, const char *log) {
+    root_size = 0;
     static const struct { const char *name; int fault, mask, error; } faults[] = {
-        {"none", NONE, ALL, 0},          {"enospc", FAIL, GROWS, ENOSPC}, {"full", FULL, GROWS, ENOSPC},
+        {"none", NONE, ALL, 0},          {"enospc", PART, GROWS, ENOSPC}, {"full", FULL, GROWS, ENOSPC},
         {"eio", FAIL, ALL, EIO},         {"fsync", FAIL, SYNC, EIO},      {"short", SHORT, WRITE, 0},
         {"stop", STOP, ALL, 0},
     };
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (!strcmp(faults[i].name, name)) fault = faults[i].fault, mask = faults[i].mask, error_number = faults[i].error;
     strcpy(space, space_file);
+    count = rest = 0;
     nth = n;
+    if (log_fd >= 0) close(log_fd);
+    log_fd = -1;
     if (*log) log_fd = REAL(open)(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     strcpy(root, dir);
     root_size = strlen(dir);
@@ -93,8 +97,10 @@ static int verdict(int op) {
         if (now < nth || !access(space, F_OK)) return 0;
         return now == nth && op == WRITE ? -1 : error_number;
     }
+    if (fault == PART && now == nth && op == WRITE) return rest = 1, -1;
+    if (fault == PART && now == nth + 1 && rest) return error_number;
     if (now != nth) return 0;
-    return fault == FAIL ? error_number : fault == SHORT ? -1 : 0;
+    return fault == FAIL || fault == PART ? error_number : fault == SHORT ? -1 : 0;
 }
 
 static uint64_t inode(int fd) {

@@ -1,8 +1,8 @@
-"""A warm process that forks one child a job: no job pays for the imports, and none outlives its deadline or takes
-another with it. Jobs are JSON lines on standard input; a child answers in JSON lines, then comes how it ended.
+"""A warm process, so that no job pays for the imports. Jobs are JSON lines on standard input, answers too; last comes
+how it ended. Who asked sees that the process is gone where a job takes too long.
 
-A kill is a copy of the directory while its process is stopped: what the system has of it then, it would have for ever.
-The process goes on, to the next operation, so one run shows what a kill at any of them leaves."""
+`work` and `look` do one workload, or look at one store, after the other. `fork` does each workload in a child that may
+die; one that the shim stops at each operation goes on when a line comes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import ctypes
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -27,7 +26,7 @@ from .stores import Workload, run, survey
 
 DEADLINE_S = 10
 STOPS_DEADLINE_S = 170
-"""For a workload that is stopped at each operation."""
+"""For one that is stopped at each operation."""
 
 
 def tell(**said: Any) -> None:
@@ -44,11 +43,13 @@ def _arm(job: dict[str, Any]) -> ctypes.CDLL | None:
     return shim
 
 
-def _work(job: dict[str, Any]) -> None:
+def work(job: dict[str, Any]) -> None:
     shim = _arm(job)
 
     def say(what: str, stream: str, at: int) -> None:
         tell(what=what, stream=stream, at=at)
+        if what == job.get("dies"):
+            os._exit(0)
         if shim:
             note = json.dumps([what, stream, at]).encode()
             shim.shim_note(note, ctypes.c_size_t(len(note)))
@@ -65,47 +66,42 @@ def _work(job: dict[str, Any]) -> None:
         tell(operations=shim.shim_count())
 
 
-def _survey(job: dict[str, Any]) -> None:
+def look(job: dict[str, Any]) -> None:
     _arm(job)
-    tell(found=run(partial(survey, job["url"], job["durability"], check=job.get("check", False)), job["backend"]))
+    tell(found=run(partial(survey, job["url"], job["durability"]), job["backend"]))
 
 
-def _begun(do: Callable[[dict[str, Any]], None], job: dict[str, Any], deadline_s: int = DEADLINE_S) -> int:
-    """A child that does it."""
-    if child := os.fork():
-        return child
+def done(do: Callable[[dict[str, Any]], None], job: dict[str, Any], deadline_s: int = DEADLINE_S) -> None:
     signal.alarm(deadline_s)
     try:
         do(job)
-    except BaseException as error:
+    except Exception as error:
         tell(broke="".join(traceback.format_exception(error)[-3:]))
-        os._exit(1)
-    os._exit(0)
+    signal.alarm(0)
 
 
-def _kills(job: dict[str, Any]) -> int:
-    """The workload, and at each operation a look at what a kill would leave. Returns how the workload ended."""
-    child, copy = _begun(_work, job | {"fault": "stop"}, STOPS_DEADLINE_S), Path(job["root"] + " killed")
-    looked_at = job | {"root": str(copy), "url": job["url"].replace(job["root"], str(copy)), "check": True}
+def fork(job: dict[str, Any]) -> int:
+    """Returns how the child ended."""
+    if (child := os.fork()) == 0:
+        done(work, job, STOPS_DEADLINE_S)
+        os._exit(0)
     while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
-        shutil.copytree(job["root"], copy, ignore=shutil.ignore_patterns("*.sock"))
-        os.waitpid(_begun(_survey, looked_at), 0)
-        tell(looked=True)
-        shutil.rmtree(copy)
+        tell(stopped=True)
+        sys.stdin.readline()
         os.kill(child, signal.SIGCONT)
-    return status
+    return os.waitstatus_to_exitcode(status)
 
 
-def main() -> None:
+def main(what: str) -> None:
     logging.disable()  # what the store logs about its faults is expected
-    for line in sys.stdin:
-        job = json.loads(line)
-        if job["do"] == "kills":
-            status = _kills(job)
+    for line in iter(sys.stdin.readline, ""):
+        job, ended = json.loads(line), 0
+        if what == "fork":
+            ended = fork(job)
         else:
-            _, status = os.waitpid(_begun({"work": _work, "survey": _survey}[job["do"]], job), 0)
-        tell(ended=os.waitstatus_to_exitcode(status))
+            done({"work": work, "look": look}[what], job)
+        tell(ended=ended)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
