@@ -9,7 +9,7 @@ import anyio
 
 from .endings import SEGMENT_ENDED, Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
-from .lifecycle import move
+from .lifecycle import Moved, move
 from .live import Live
 from .model import Attempt, Head, Lease, Segment
 from .policy import Policy
@@ -27,12 +27,14 @@ class Drain:
     """Calls the provider and pours its answer into the log, whole events at a time, whether or not anybody reads. Which
     call follows one that failed is the route's to say; without retries and fallbacks it is one call.
 
+    `resumed`: its first call goes on with the last one of the record, and is no new one.
+
     Always seals, unless its lease is lost (then it writes nothing more: `fenced`) or the store fails (then readers are
     cut, and recovery seals). It never raises into its siblings.
     """
 
-    def __init__(self, store: LogStore, live: Live, route: Route, policy: Policy) -> None:
-        self._store, self._live, self._policy = store, live, policy
+    def __init__(self, store: LogStore, live: Live, route: Route, policy: Policy, *, resumed: bool = False) -> None:
+        self._store, self._live, self._policy, self._resumed = store, live, policy, resumed
         self._route: Route | None = route
         self._next: Step | None = route.first
         self._pour: Pour | None = None
@@ -98,12 +100,16 @@ class Drain:
                 self._next = await self._after(lease, pour)
                 if self._next is None:
                     await self._seal(lease)  # before the close: a generator may take its time to clean up
-                await pour.aclose()
+                await pour.aclose(stop=self._stopped is not None and self._stopped.moved is Moved.STOP_ASKED)
 
     async def _answered(self, lease: Lease, pour: Pour) -> None:
         assert pour.answer is not None
         head = pour.answer.head
-        if head.ok:
+        if self._resumed:
+            self._resumed, pour.shown = False, True
+            pour.reading = await pour.read_again()
+            await pour.body(pour.answer)
+        elif head.ok:
             if self._route and not self._route.segments:
                 self._route = None
             await self._begin(lease, pour, head)

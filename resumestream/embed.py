@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Literal, Self, Unpack
 
 from starlette.applications import Starlette
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp
 from .errors import ConfigError, NotStarted, ResumeStreamError, StreamNotFound
 from .http.access import LOCAL, Access, Hook
 from .http.app import NOT_STARTED, RESERVED, Faces
+from .http.calls import read_on
 from .http.guard import Guard, GuardCheck
 from .http.lifespan import WithLifespan
 from .http.mount import checked, located, mounted
@@ -95,7 +97,11 @@ class ResumeStream:
                 pool = Pool()
                 stack.push_async_callback(pool.aclose)
                 hub = await stack.enter_async_context(
-                    Hub(open_store(self._store, policy=self.policy, serving=True), self.policy)
+                    Hub(
+                        open_store(self._store, policy=self.policy, serving=True),
+                        self.policy,
+                        read_on=partial(read_on, self.upstreams, pool),
+                    )
                 )
                 access = Access(self._authorize, hub.store.secrets)
                 self._site = Site(hub, self.policy, access, self.upstreams, pool, self._check_guard, self._public_path)

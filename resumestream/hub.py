@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,11 +31,11 @@ from .eviction import Eviction
 from .live import Live, Windows
 from .model import Binding, Gone, Lease, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
-from .ports import LogStore
+from .ports import Answer, LogStore
 from .reads import Reads
 from .recovery import delete
 from .refusals import about
-from .route import Route
+from .route import Opened, Route, only
 from .sweep import Sweep
 from .watch import Watch
 
@@ -53,6 +53,15 @@ def mint() -> StreamId:
     while (text := secrets.token_urlsafe(ID_BYTES)).startswith("-"):
         pass
     return StreamId(text)
+
+
+ReadOn = Callable[[LogStore, StreamInfo], Awaitable[Answer | None]]
+READ_ON_S = 15
+"""How long another worker's call may take to be connected to again."""
+
+
+async def _nothing(store: LogStore, info: StreamInfo) -> None:
+    return None
 
 
 Decide = Callable[[Binding | None, StreamInfo | None], Start | Attach]
@@ -78,8 +87,9 @@ class Claim:
 class Hub:
     """`async with Hub(store, policy) as hub`: everything that runs, runs inside; at its end everything is sealed."""
 
-    def __init__(self, store: LogStore, policy: Policy) -> None:
-        self.store, self.policy = store, policy
+    def __init__(self, store: LogStore, policy: Policy, *, read_on: ReadOn = _nothing) -> None:
+        """`read_on`: how a call that another process made is gone on with, where its provider can do that."""
+        self.store, self.policy, self._read_on = store, policy, read_on
         self.draining = False
         self._live: dict[StreamId, Live] = {}
         self._drains: dict[StreamId, Drain] = {}
@@ -97,7 +107,7 @@ class Hub:
         eviction = Eviction(store, evicted=self.reads.dropped)
         self._admission = Admission(store, policy, eviction)
         self._sweep = Sweep(store, policy, eviction, reading=self.reads.open)
-        self._watch = Watch(store, policy, self._drains, self._runs)
+        self._watch = Watch(store, policy, self._drains, self._runs, self._adopt)
         self._idle = anyio.Event()
 
     def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -116,8 +126,8 @@ class Hub:
         """Open the store, seal what dead processes left, start watching. Raises what the store raises."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.store)
-            await self._watch.recover()
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            await self._watch.recover()
             watch, sweep = self._watch, self._sweep
             duties = watch.beat, watch.heed, watch.rescue, sweep.run, sweep.tidy, partial(self.store.peers.run, self)
             for duty in duties:
@@ -206,7 +216,7 @@ class Hub:
         drain = Drain(self.store, live, outgoing.route, self.policy)
         self._drains[new.id] = drain
         claimed = _Claimed(claiming)
-        self._tasks.start_soon(self._run, new, drain, claimed)
+        self._tasks.start_soon(self._run, live, drain, partial(self._lease, new, claimed))
         try:
             await claimed.wait()
         except BaseException:
@@ -214,21 +224,38 @@ class Hub:
                 self._left(live)
             raise
 
-    async def _run(self, new: NewStream, drain: Drain, claimed: _Claimed) -> None:
+    async def _adopt(self, info: StreamInfo, lease: Lease) -> bool:
+        """Whether a stream whose owner is lost is drained on here, with no new call."""
+        answer = None
+        with anyio.move_on_after(READ_ON_S):
+            answer = await self._read_on(self.store, info)
+        if answer is None or self.draining:
+            return False
+        live = self._live[info.id] = Live(info, self._windows, found=True, told=self.store.peers.changed)
+        route = only(Opened(answer, info.new.upstream), info.new.upstream)
+        drain = self._drains[info.id] = Drain(self.store, live, route, self.policy, resumed=True)
+
+        async def leased() -> Lease:
+            return lease
+
+        self._tasks.start_soon(self._run, live, drain, leased)
+        return True
+
+    async def _run(self, live: Live, drain: Drain, leased: Callable[[], Awaitable[Lease | None]]) -> None:
         """Claim and drain in one task of ours: a caller that leaves in between cannot strand the stream."""
-        live = self._live[new.id]
+        stream = live.info.id
         try:
-            lease = await self._lease(new, claimed)
-            del claimed  # the answer may take an hour
+            lease = await leased()
+            del leased  # the answer may take an hour
             if lease:
                 await drain.run(lease)
         except Exception:
-            logger.exception("stream %s: its drain broke; recovery seals it", new.id)
+            logger.exception("stream %s: its drain broke; recovery seals it", stream)
         finally:
             if not live.info.sealed:
-                live.abandon(None if drain.fenced else _given_up(new.id))
+                live.abandon(None if drain.fenced else _given_up(stream))
                 self._watch.look()
-            del self._live[new.id], self._drains[new.id]
+            del self._live[stream], self._drains[stream]
             live.ring()
             if not self._live:
                 self._idle.set()

@@ -107,6 +107,20 @@ class Usage:
     """The provider's own object, as JSON text."""
 
 
+ResumeKind = Literal["responses", "resumestream"]
+"""How an upstream can be read on from: OpenAI Responses in background mode, or another resumestream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A call that goes on at the provider whoever is connected. Holds no credential, and no query."""
+
+    kind: ResumeKind
+    path: str
+    offset: str = ""
+    """Of the call's first byte, at another resumestream."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One provider call, with or without bytes."""
@@ -120,6 +134,7 @@ class Attempt:
     """Payload that came of it; as `outcome` and `ended_at`, known once it has ended."""
     outcome: Outcome | None = None
     usage: Usage | None = None
+    remote: Remote | None = None
 
 
 @dataclass(frozen=True, slots=True)

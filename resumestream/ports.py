@@ -21,6 +21,7 @@ from .model import (
     Lease,
     NewStream,
     Query,
+    Remote,
     Seal,
     Segment,
     StreamId,
@@ -186,6 +187,12 @@ class Answer(Protocol):
 
     framed: bool
     """Whether the end of the body can be told from a cut connection."""
+    remote: Remote | None
+    """Where the provider goes on with it if the connection is lost."""
+
+    async def cancel(self) -> None:
+        """Have the provider stop, where it would go on without us. Takes seconds at the most; raises nothing."""
+        ...
 
     async def aclose(self) -> None:
         """Let go: a connection is reused after a framed end and closed otherwise, a generator is closed. Idempotent."""

@@ -13,7 +13,7 @@ from .endings import Ending
 from .errors import OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
 from .lifecycle import Moved
 from .live import Live
-from .model import Attempt, Lease
+from .model import Attempt, Head, Lease
 from .policy import Policy
 from .ports import Answer, LogStore, Source
 from .reading import Portion, Reading
@@ -36,7 +36,7 @@ class Pour:
         self.decided = False
         self.following: Step | None = None
         """What follows it, once that is decided."""
-        self._reading: Reading | None = None
+        self.reading: Reading | None = None
         self._started = anyio.current_time()
         # Why it ends: the first of these that is set, unless it was stopped
         self._body_end: tuple[Ending | None, bool] | None = None
@@ -69,15 +69,20 @@ class Pour:
             return False
         head = answer.head
         request_id = head.get("x-request-id") or head.get("request-id")
-        self.attempt = replace(self.attempt, status=head.status, request_id=request_id)
+        self.attempt = replace(self.attempt, status=head.status, request_id=request_id, remote=answer.remote)
         if not head.ok:
             self._body_end = self._refused(answer), False
         return True
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, stop: bool) -> None:
+        """Let go of the provider; with `stop` it shall not go on without us either."""
         answer, self.answer = self.answer, None
         if answer:
-            await answer.aclose()
+            try:
+                await answer.aclose()
+            finally:
+                if stop:
+                    await answer.cancel()
 
     async def refusal(self, answer: Answer) -> None:
         """A definite non-2xx is the answer, verbatim."""
@@ -94,19 +99,32 @@ class Pour:
 
     async def body(self, answer: Answer) -> None:
         """Pour an answer, to its end."""
-        scanner = spoken(self._live.info.new.dialect, answer.head).scanner()
-        reading = Reading(scanner, sse=answer.head.is_sse, policy=self._policy, where=self._where)
-        self._reading = reading
+        self.reading = reading = self.reading or self._new_reading(answer.head)
         while self._body_end is None:
             self._deadline_for_bytes(reading)
             await self._piece(answer, reading)
+
+    async def read_again(self) -> Reading:
+        """What the log already has of the segment, as its reading. Raises StoreError."""
+        info = self._live.info
+        assert info.head is not None
+        reading, at = self._new_reading(info.head), info.base
+        while at < info.tail:
+            data = await self._store.read(info.id, at, info.tail - at)
+            reading.feed(data)
+            at += len(data)
+        return reading
+
+    def _new_reading(self, head: Head) -> Reading:
+        scanner = spoken(self._live.info.new.dialect, head).scanner()
+        return Reading(scanner, sse=head.is_sse, policy=self._policy, where=self._where)
 
     async def end(self) -> Ending:
         """What the call came to, its last bytes logged. May be called again where that raised. Raises StoreError."""
         if self._last is None:
             cut, framed = self._body_end or (self._cut_short(), False)
-            if self._reading:
-                self._last = self._reading.finish(cut, framed=framed)
+            if self.reading:
+                self._last = self.reading.finish(cut, framed=framed)
             else:
                 self._last = Portion(b"", 0), cut or Ending.of("shutdown")
         portion, ending = self._last
@@ -123,7 +141,7 @@ class Pour:
             return Failed.UNREACHABLE if ending.detail == "unreachable" else Failed.UNKNOWN
         if not self.answer.head.ok:
             return of_status(self.answer.head.status)
-        return Failed.CUT if self._reading and self._reading.tail else Failed.UNKNOWN
+        return Failed.CUT if self.reading and self.reading.tail else Failed.UNKNOWN
 
     @property
     def retry_after_s(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -26,10 +26,20 @@ LAST_BYTES = 256 * 1024
 """How far back a log is looked at for the end of its answer; one block of a replay."""
 
 
-async def recover(store: LogStore, policy: Policy, *, running: Callable[[StreamId], bool]) -> None:
-    """Take over and seal every stream whose owner is lost, and those of this process that are not `running`: given up
-    here, they have no owner. What is damaged is left, and said. Raises StoreBusy, StoreFull, and StoreError where the
-    store fails as a whole.
+Adopt = Callable[[StreamInfo, Lease], Awaitable[bool]]
+"""Whether somebody goes on with a stream that was taken over, and will end it."""
+
+
+async def _nobody(info: StreamInfo, lease: Lease) -> bool:
+    return False
+
+
+async def recover(
+    store: LogStore, policy: Policy, *, running: Callable[[StreamId], bool], adopt: Adopt = _nobody
+) -> None:
+    """Take over every stream whose owner is lost, and those of this process that are not `running`: given up here, they
+    have no owner. Seal them, unless somebody can `adopt` them. What is damaged is left, and said. Raises StoreBusy,
+    StoreFull, and StoreError where the store fails as a whole.
 
     `completed` or `provider_error` if its end is in the log already, `cancelled` if that was asked for, else
     `interrupted`.
@@ -46,7 +56,7 @@ async def recover(store: LogStore, policy: Policy, *, running: Callable[[StreamI
     async def end() -> None:
         for info in left:
             try:
-                await _end(store, info, policy)
+                await _end(store, info, policy, adopt)
             except (StoreBusy, StoreFull) as error:
                 failed.append(error)
                 return
@@ -83,14 +93,18 @@ async def take(store: LogStore, info: StreamInfo) -> tuple[Lease, StreamInfo]:
     return lease, info
 
 
-async def _end(store: LogStore, info: StreamInfo, policy: Policy) -> None:
+async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt) -> None:
     """Raises StoreBusy, StoreFull."""
     asked = Ending.of("given_up" if info.new.worker == store.peers.me else "process_died")
     try:
         lease, info = await take(store, info)
         if info.cancel_requested:
             asked = Ending.of("requested")
-        ending = await _logged_end(store, info, policy) or asked
+        ending = await _logged_end(store, info, policy)
+        if ending is None and not info.cancel_requested and await adopt(info, lease):
+            logger.warning("stream %s: its owner is lost; going on with its provider call", info.id)
+            return
+        ending = ending or asked
         await store.seal(lease, ending.seal)
     except (StreamSealed, LeaseLost, StreamNotFound):
         return

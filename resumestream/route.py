@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .ports import Source
+from .ports import Answer, Source
 
 RETRY_AFTER_S = 60
 """A provider that asks for more time than this is not waited for: its answer goes to the caller, who can."""
@@ -108,6 +108,16 @@ class Route:
         self._tried = 0
         del self._legs[0]
         return Step(self._legs[0]) if self._legs else None
+
+
+class Opened:
+    """Implements ports.Source: an answer that is here already."""
+
+    def __init__(self, answer: Answer, upstream: str) -> None:
+        self._answer, self.upstream = answer, upstream
+
+    async def open(self) -> Answer:
+        return self._answer
 
 
 def only(source: Source, where: str) -> Route:

@@ -15,7 +15,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .errors import ConfigError, SourceFailed
-from .model import Event, Head
+from .model import Event, Head, Remote
 
 logger = logging.getLogger("resumestream")
 
@@ -57,6 +57,7 @@ class GeneratorAnswer:
     """Implements ports.Answer: one payload chunk for each value the generator yields."""
 
     framed = True
+    remote: Remote | None = None
 
     def __init__(
         self, run: _Run, values: MemoryObjectReceiveStream[bytes], stack: AsyncExitStack, media_type: str
@@ -72,6 +73,9 @@ class GeneratorAnswer:
             if self._run.failed:
                 raise self._run.failed from None
             raise
+
+    async def cancel(self) -> None:
+        pass
 
     async def aclose(self) -> None:
         """Stop the generator where it still runs, as a cancelled task stops: what its clean-up awaits must be shielded.

@@ -27,6 +27,7 @@ class FakeSource:
 
     upstream = "fake"
     framed = True
+    remote = None
 
     def __init__(self, head: Head | Exception = SSE, *, framed: bool = True) -> None:
         self._head, self.framed = head, framed
@@ -70,6 +71,9 @@ class FakeSource:
         if isinstance(said, Exception):
             raise said
         return said
+
+    async def cancel(self) -> None:
+        pass
 
     async def aclose(self) -> None:
         self.closed.set()

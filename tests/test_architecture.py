@@ -22,7 +22,7 @@ ROOT = "resumestream"
 # A package (`stores`, `http`, ...) is one name here. A new module gets its name into exactly one layer.
 HOUSE = """
 errors model
-policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals
+policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals remote
 audience
 stores upstream sources live eviction route
 pour tail recovery follower admission sweep

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+
 from starlette.requests import Request
 
+from .. import remote
+from ..errors import UpstreamLost, UpstreamUnreachable
 from ..identity import forwarded_key
-from ..model import Principal, StreamId
-from ..ports import Source
+from ..model import Principal, Remote, StreamId, StreamInfo
+from ..ports import Answer, LogStore, Source
 from ..route import Leg, Route, only
-from ..upstream import Call, RawHeaders, Upstream, forwarded, target, without_credentials
+from ..upstream import Call, Pool, RawHeaders, Resumable, Upstream, forwarded, target, without_credentials
+from ..upstream import read_on as resuming
 from .inbound import Inbound
 from .site import Site
+
+logger = logging.getLogger("resumestream")
 
 
 class Asked:
@@ -34,6 +42,8 @@ class Asked:
         own = await upstream.own_headers(self._principal)
         sent = self.query if own is None else without_credentials(self.query)
         passed = forwarded(self._request.headers.raw, own=own, last_event_id_is_ours=self._drop_last_id)
+        if upstream.resume == "resumestream":
+            passed.append((b"stream-exact", b"true"))
         return Prepared(self._site, name, self._request.method, target(upstream.base_url, self._raw_path, sent), passed)
 
     def route(self, prepared: Prepared, body: bytes, stream: StreamId) -> Route:
@@ -69,15 +79,77 @@ class Asked:
         return None if has_body else 0
 
 
+_OF_BODY = (b"content-type", b"content-encoding", b"content-language", b"content-md5", b"digest")
+
+
 class Prepared:
     """A request as one upstream gets it, but for its body."""
 
     def __init__(self, site: Site, name: str, method: str, where: bytes, headers: RawHeaders) -> None:
         self._site, self._name, self._method, self._where, self._headers = site, name, method, where, headers
+        self._upstream: Upstream = site.upstreams[name]
 
-    def call(self, body: bytes | Inbound, *, length: int | None = None, key: str | None = None) -> Call:
-        """`length`: of an Inbound's body. `key`: what the upstream is to know the call by."""
-        upstream: Upstream = self._site.upstreams[self._name]
+    def call(self, body: bytes, *, key: str | None = None) -> Source:
+        """`key`: what the upstream is to know the call by."""
+        call = self.through(body, key=key)
+        return Resumable(call, self._beside) if self._upstream.resume else call
+
+    def through(self, body: bytes | Inbound, *, length: int | None = None, key: str | None = None) -> Call:
+        """The bare call. `length`: of an Inbound's body."""
+        upstream = self._upstream
         headers = self._headers if key is None else [*self._headers, (b"idempotency-key", key.encode("ascii"))]
         given = body.receive if isinstance(body, Inbound) else body
-        return Call(self._name, upstream, self._site.pool, self._method, self._where, headers, given, length=length)
+        kind, path = upstream.resume, self._where.partition(b"?")[0].decode("ascii")
+
+        def found(answered: RawHeaders) -> Remote | None:
+            if kind is None or not isinstance(body, bytes):
+                return None
+            said = {name.lower(): value.decode("latin-1") for name, value in answered}
+            return remote.begun(kind, path, body, said.get(b"location"), said.get(b"stream-offset"))
+
+        return Call(
+            self._name,
+            upstream,
+            self._site.pool,
+            self._method,
+            self._where,
+            headers,
+            given,
+            length=length,
+            found=found,
+        )
+
+    async def _beside(self, method: str, where: str) -> Call:
+        """Another request to the same upstream, with the same credential and no body."""
+        headers = [(name, value) for name, value in self._headers if name not in _OF_BODY]
+        return Call(self._name, self._upstream, self._site.pool, method, where.encode("ascii"), headers)
+
+
+async def read_on(upstreams: Mapping[str, Upstream], pool: Pool, store: LogStore, info: StreamInfo) -> Answer | None:
+    """The rest of a call that another worker made, where its provider goes on with it and the credential is ours. None
+    where it cannot be had. Raises StoreError."""
+    attempt = info.attempts[-1] if info.attempts else None
+    upstream = upstreams.get(attempt.upstream) if attempt else None
+    if attempt is None or attempt.remote is None or upstream is None or not upstream.server_side:
+        return None
+    own = await upstream.own_headers(Principal(info.new.principal, info.new.labels))
+    headers = [(b"accept-encoding", b"identity"), *(own or ())]
+
+    async def beside(method: str, where: str) -> Source:
+        return Call(attempt.upstream, upstream, pool, method, where.encode("ascii"), headers)
+
+    base, tail = info.base, info.tail
+    first = await _logged(store, info.id, base, min(tail, base + remote.FIRST_BYTES))
+    last = await _logged(store, info.id, max(base, tail - remote.LAST_BYTES), tail)
+    try:
+        return await resuming(attempt.remote, beside, given=tail - base, first=first, last=last)
+    except (UpstreamUnreachable, UpstreamLost) as error:
+        logger.warning("stream %s cannot be read on: %s", info.id, error.message)
+        return None
+
+
+async def _logged(store: LogStore, stream: StreamId, at: int, end: int) -> bytes:
+    data = b""
+    while at + len(data) < end:
+        data += await store.read(stream, at + len(data), end - at - len(data))
+    return data

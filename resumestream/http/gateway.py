@@ -52,7 +52,7 @@ class Gateway:
         prepared = await asked.ready()
         inbound = Inbound(receive)
         if not recorded:
-            return Through(self._site, prepared.call(inbound, length=asked.length), inbound)
+            return Through(self._site, prepared.through(inbound, length=asked.length), inbound)
         most = self._policy.max_request_bytes
         body = await inbound.read(most) if (asked.length or 0) <= most else None
         if body is None:
@@ -61,7 +61,7 @@ class Gateway:
                     f"The request body is larger than {most} bytes, the most that a keyed request may have. "
                     "Send it without a key to pass it through unrecorded."
                 )
-            return Through(self._site, prepared.call(inbound, length=asked.length), inbound)
+            return Through(self._site, prepared.through(inbound, length=asked.length), inbound)
         claim = await self._claim(asked, prepared, principal, ask, body)
         if ask.respond_async:
             return self._accepted(claim, scope)

@@ -24,6 +24,7 @@ from ..model import (
     NewStream,
     Outcome,
     Query,
+    Remote,
     Seal,
     Segment,
     State,
@@ -119,7 +120,9 @@ def _segment(fields: dict[str, Any]) -> Segment:
 
 def _attempt(fields: dict[str, Any]) -> Attempt:
     outcome, usage = fields["outcome"], fields.get("usage")
-    return Attempt(**(fields | {"outcome": outcome and Outcome(outcome), "usage": usage and Usage(**usage)}))
+    remote = fields.get("remote")
+    built = {"outcome": outcome and Outcome(outcome), "usage": usage and Usage(**usage)}
+    return Attempt(**(fields | built | {"remote": remote and Remote(**remote)}))
 
 
 def insert(conn: sqlite3.Connection, info: StreamInfo) -> None:

@@ -6,6 +6,7 @@ from .call import Call
 from .config import KNOWN, Upstream, check_fallbacks
 from .headers import RawHeaders, forwarded, recorded, replayable
 from .pool import Pool
+from .resuming import Resumable, read_on
 from .target import target, without_credentials
 
 __all__ = [
@@ -13,9 +14,11 @@ __all__ = [
     "Call",
     "Pool",
     "RawHeaders",
+    "Resumable",
     "Upstream",
     "check_fallbacks",
     "forwarded",
+    "read_on",
     "recorded",
     "replayable",
     "target",

@@ -8,7 +8,7 @@ import anyio
 import h11
 
 from ..errors import InvalidHeader
-from ..model import Head, Headers
+from ..model import Head, Headers, Remote
 from .config import Origin, Upstream
 from .connection import Body, Connection
 from .headers import RawHeaders, recorded
@@ -19,6 +19,8 @@ _SLICE_BYTES = 64 * 1024
 
 Kept = Callable[[int, RawHeaders], Headers]
 """What is kept of an answer's headers, given its status."""
+Found = Callable[[RawHeaders], Remote | None]
+"""Where the call goes on if the connection is lost, as its answer's headers say."""
 
 
 class Call:
@@ -26,7 +28,8 @@ class Call:
 
     `body` is bytes, or an async function that gives the next piece and at the end an empty one; then `length` is its
     whole length in bytes, or None where that is not known. `kept` says what the answer's `head` has of its headers:
-    the rest is let go, since the answer may take an hour. Raises InvalidHeader for what HTTP/1.1 cannot carry.
+    the rest is let go, since the answer may take an hour; `found` sees all. Raises InvalidHeader for what HTTP/1.1
+    cannot carry.
     """
 
     def __init__(
@@ -41,9 +44,10 @@ class Call:
         *,
         length: int | None = None,
         kept: Kept = recorded,
+        found: Found = lambda headers: None,
     ) -> None:
         self.upstream = name
-        self._kept = kept
+        self._kept, self._found = kept, found
         self._config = upstream
         self._pool = pool
         self._body: Body | None = _slices(body) if isinstance(body, bytes) else body
@@ -61,7 +65,11 @@ class Call:
         response = await connection.request(self._request, body)
         headers = list(response.headers)
         head = Head(response.status_code, self._kept(response.status_code, headers))
-        return HttpAnswer(self._pool, origin, connection, head, framed=_is_framed(self._request.method, head, headers))
+        answer = HttpAnswer(
+            self._pool, origin, connection, head, framed=_is_framed(self._request.method, head, headers)
+        )
+        answer.remote = self._found(headers)
+        return answer
 
 
 class HttpAnswer:
@@ -72,6 +80,7 @@ class HttpAnswer:
         self._origin = origin
         self._connection: Connection | None = connection
         self.head, self.framed = head, framed
+        self.remote: Remote | None = None
 
     async def receive(self) -> bytes:
         """All body bytes that came with one read of the socket. Raises EndOfStream, UpstreamLost, and
@@ -79,6 +88,9 @@ class HttpAnswer:
         if self._connection is None:
             raise anyio.ClosedResourceError
         return await self._connection.receive()
+
+    async def cancel(self) -> None:
+        pass
 
     async def aclose(self) -> None:
         """Reuse the connection after a framed end, close it otherwise. Idempotent, does not wait."""

@@ -8,12 +8,12 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from ..dialects import named
 from ..errors import ConfigError
-from ..model import Principal
+from ..model import Principal, ResumeKind
 from .headers import HOP_BY_HOP, RawHeaders
 from .target import climbs
 
@@ -88,6 +88,9 @@ class Upstream:
     forward_key: bool = False
     """This upstream honours `Idempotency-Key`: it gets one that is the same for every try of a call, so that also a
     call that may have been billed can be made again."""
+    resume: ResumeKind | None = None
+    """How a call that lost its connection, or its worker, is gone on with, without a new one: `responses` (OpenAI's
+    background mode, where the request asks for it) or `resumestream`. Another worker needs `headers` for that."""
     connect_s: float = 10.0
     """The longest that name lookup, connect and TLS may take together."""
     verify: bool | str | os.PathLike[str] | ssl.SSLContext = True
@@ -107,6 +110,8 @@ class Upstream:
             )
         if isinstance(self.fallbacks, str) or not all(isinstance(name, str) for name in self.fallbacks):
             raise ConfigError(f"Upstream.fallbacks is {self.fallbacks!r}; give a list of names of upstreams")
+        if self.resume not in (None, *get_args(ResumeKind)):
+            raise ConfigError(f"Upstream.resume is {self.resume!r}; use {' or '.join(get_args(ResumeKind))}, or None")
         if self.failover not in ("never", "segment"):
             raise ConfigError(f"Upstream.failover is {self.failover!r}; use 'never' or 'segment'")
         if self.failover == "segment" and not self.fallbacks:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 import h11
 
+from .answers import Grammar
 from .ledger import Call, Calls, Ledger
 from .plan import Plan, plan
 from .script import Script
@@ -41,6 +42,7 @@ class Control:
         self._queue = deque[Script]()
         self._ledger = Ledger()
         self._calls: list[Playing] = []
+        self._background: dict[str, Grammar] = {}
         self._busy: dict[int, asyncio.Task[None]] = {}
         """Connection number to the task that plays a call on it."""
 
@@ -67,7 +69,7 @@ class Control:
     def reset(self) -> None:
         for task in self._busy.values():
             task.cancel()
-        for forgotten in (self._busy, self._queue, self._calls, self._ledger.calls):
+        for forgotten in (self._busy, self._queue, self._calls, self._background, self._ledger.calls):
             forgotten.clear()
         self._default = self._first_default
         self._ledger.touch()
@@ -126,7 +128,7 @@ class Control:
         """The request's body is here: write the answer."""
         call = playing.call
         call.request_bytes, call.request_sha256 = len(body), hashlib.sha256(body).hexdigest()
-        request = (call.number, call.method, call.path, body, self._fixtures)
+        request = (call.number, call.method, call.path, body, self._fixtures, self._background)
         try:
             playing.plan = plan(playing.script, *request)
         except LookupError as error:

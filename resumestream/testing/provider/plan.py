@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate, cycle
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from .answers import Event, Grammar, grammar, models
 from .script import Framing, Script
 
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_RESPONSE = re.compile(r"/responses/(?P<id>resp_\d+)(?P<verb>/cancel)?(?:\?|$)")
 _FRAMING_HEADERS = frozenset({"connection", "content-encoding", "content-length", "transfer-encoding"})
 _SSE = "text/event-stream; charset=utf-8"
 _JSON = "application/json"
@@ -93,10 +95,21 @@ class Plan:
             yield end
 
 
-def plan(script: Script, number: int, method: str, path: str, request: bytes, fixtures: Path | None) -> Plan:
-    """Raises LookupError when the script names a fixture that is not there."""
+def plan(
+    script: Script,
+    number: int,
+    method: str,
+    path: str,
+    request: bytes,
+    fixtures: Path | None,
+    background: dict[str, Grammar],
+) -> Plan:
+    """`background`: the answers that go on without their caller, by id. Raises LookupError when the script names a
+    fixture that is not there."""
     speaks = grammar(script, number, path, request) if method == "POST" else None
-    status, headers, events = _content(script, speaks, method, path, fixtures)
+    if speaks and speaks.request.get("background") is True:
+        background[speaks.id("resp_")] = speaks
+    status, headers, events = _background(background, method, path) or _content(script, speaks, method, path, fixtures)
     if script.error_at is not None:
         events = [*events[: script.error_at], *([speaks.error_event()] if speaks else [])]
     if speaks:
@@ -107,6 +120,25 @@ def plan(script: Script, number: int, method: str, path: str, request: bytes, fi
     tokens = list(accumulate(event.tokens for event in events))
     made = Plan(script, status, headers, framing, b"".join(event.data for event in events), ends, tokens)
     return replace(made, body=made.body[: made.fault]) if script.fault == "clean" else made
+
+
+def _background(
+    background: dict[str, Grammar], method: str, path: str
+) -> tuple[int, dict[str, str], list[Event]] | None:
+    """What OpenAI answers about a response that runs in the background. Reading it again bills nothing."""
+    found, asked = _RESPONSE.search(path), dict(parse_qsl(path.partition("?")[2]))
+    speaks = background.get(found["id"]) if found else None
+    if found is None or speaks is None:
+        return None
+    if method == "POST" and found["verb"] == "/cancel":
+        del background[found["id"]]
+        return _document(200, {**speaks.document(), "status": "cancelled"})
+    if method != "GET" or found["verb"]:
+        return None
+    if asked.get("stream") != "true":
+        return _document(200, speaks.document())
+    after = int(asked.get("starting_after", -1))
+    return 200, {"content-type": _SSE}, [Event(event.data) for event in list(speaks.events())[after + 1 :]]
 
 
 def _content(
