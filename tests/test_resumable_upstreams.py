@@ -111,7 +111,7 @@ def test_what_does_not_go_on_is_not_asked_for(server: str, body: Any, calls: int
 @SERVERS
 def test_a_stop_reaches_what_goes_on(server: str, provider: ScriptedProvider) -> None:
     """Closing the connection would not stop it."""
-    provider.script(default=Script(tokens=TOKENS, hold_at=5))
+    provider.script(Script(tokens=TOKENS, hold_at=5))
     with before(provider, server) as client:
         reading = client.open("POST", RESPONSES, ASKED, idempotency_key="k")
         reading.read(10)
