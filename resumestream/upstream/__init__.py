@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .call import Call
 from .config import KNOWN, Upstream
-from .headers import RawHeaders, forwarded, recorded, replayable
+from .headers import RawHeaders, forwarded, is_forwarding, recorded, replayable
 from .pool import Pool
 from .target import target, without_credentials
 
@@ -15,6 +15,7 @@ __all__ = [
     "RawHeaders",
     "Upstream",
     "forwarded",
+    "is_forwarding",
     "recorded",
     "replayable",
     "target",

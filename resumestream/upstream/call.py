@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import anyio
 import h11
 
-from ..errors import InvalidHeader
+from ..errors import InvalidHeader, UpstreamLost
 from ..model import Head
+from ..redaction import Redactor
 from .config import Origin, Upstream
 from .connection import Body, Connection
-from .headers import RawHeaders, recorded
+from .headers import RawHeaders, credentials_in, recorded
 from .pool import Pool
+from .target import credentials_of
 
 # How much of a body is handed to the socket at a time: enough to be cheap, and to stop soon after an early answer.
 _SLICE_BYTES = 64 * 1024
@@ -51,14 +55,25 @@ class Call:
         body, self._body = self._body, None  # the answer may take an hour; a body sent is let go
         assert body is not None
         response = await connection.request(self._request, body)
-        return HttpAnswer(self._pool, origin, connection, self._request.method, response)
+        sent = (*credentials_in(self._request.headers), *credentials_of(self._request.target))
+        return HttpAnswer(self._pool, origin, connection, self._request.method, response, sent)
 
 
 class HttpAnswer:
-    """The upstream's answer; it holds its connection until `aclose`."""
+    """The upstream's answer; it holds its connection until `aclose`.
+
+    A refusal is read by people, logged and kept, and some quote the credential that they refuse, which may be the
+    operator's: `sent`, and whatever has the shape of one, is starred out of its headers and its body.
+    """
 
     def __init__(
-        self, pool: Pool, origin: Origin, connection: Connection, method: bytes, response: h11.Response
+        self,
+        pool: Pool,
+        origin: Origin,
+        connection: Connection,
+        method: bytes,
+        response: h11.Response,
+        sent: Iterable[str] = (),
     ) -> None:
         self._pool = pool
         self._origin = origin
@@ -66,6 +81,13 @@ class HttpAnswer:
         self.raw_headers: RawHeaders = (headers := list(response.headers))
         """As received; `head` has those that a record keeps."""
         self.head = Head(response.status_code, recorded(response.status_code, headers))
+        self._redactor: Redactor | None = None
+        if not self.head.ok:
+            redactor = Redactor(sent)
+            texts = tuple((name, redactor.text(value)) for name, value in self.head.headers)
+            self.head = Head(response.status_code, texts)
+            if self.head.get("content-encoding") in (None, "identity"):  # else it is no text
+                self._redactor = redactor
         self.framed = (
             method == b"HEAD"
             or response.status_code in (204, 304)
@@ -77,7 +99,20 @@ class HttpAnswer:
         ClosedResourceError after `aclose`. If cancelled, the connection is closed."""
         if self._connection is None:
             raise anyio.ClosedResourceError
-        return await self._connection.receive()
+        if self._redactor is None:
+            return await self._connection.receive()
+        return await self._receive_redacted(self._connection, self._redactor)
+
+    async def _receive_redacted(self, connection: Connection, redactor: Redactor) -> bytes:
+        while True:
+            try:
+                data = redactor.feed(await connection.receive())
+            except (anyio.EndOfStream, UpstreamLost):
+                if data := redactor.rest():
+                    return data  # the next call raises it again
+                raise
+            if data:
+                return data
 
     async def aclose(self) -> None:
         """Reuse the connection after a framed end, close it otherwise. Idempotent, does not wait."""
