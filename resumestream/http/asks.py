@@ -17,6 +17,8 @@ from ..policy import valid_on_disconnect
 
 MAX_LABELS = 8
 
+_KEYS = ("Idempotency-Key", "X-Idempotency-Key", "Stream-Scope")
+
 TOKEN = re.compile(r"[A-Za-z0-9._~:-]{1,255}")
 TOKEN_FORM = "1 to 255 of the characters A-Z a-z 0-9 . _ ~ : -"
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?")
@@ -88,6 +90,11 @@ class Ask:
             )
 
 
+def is_keyed(headers: Headers) -> bool:
+    """Whether the request asks to be found again, rightly or wrongly put: who asks is decided before how."""
+    return any(name in headers for name in _KEYS)
+
+
 def _one(headers: Headers, name: str) -> str | None:
     values = headers.getlist(name)
     if len(values) > 1:
@@ -104,7 +111,7 @@ def _token(headers: Headers, name: str) -> str | None:
 
 def _key(headers: Headers) -> str | None:
     given = {}
-    for name in ("Idempotency-Key", "X-Idempotency-Key"):
+    for name in _KEYS[:2]:
         value = _one(headers, name)
         if value is None:
             continue

@@ -17,7 +17,7 @@ from ..model import Principal, StreamInfo
 from ..refusals import about, gone
 from ..upstream import Call, RawHeaders, Upstream, forwarded, target, without_credentials
 from . import headers
-from .asks import Ask
+from .asks import Ask, is_keyed
 from .forms import Provider, untellable
 from .guard import is_http_1_0
 from .inbound import Inbound
@@ -38,15 +38,19 @@ class Gateway:
         request = Request(scope)
         upstream = self._site.upstreams.get(name)
         recorded = request.method == "POST"
-        ask = Ask.parse(request.headers) if recorded else Ask()
+        # Who may not, learns nothing of what else is wrong.
         principal = await self._site.access.principal(
-            request, "create", server_side=upstream is not None and upstream.server_side, keyed=ask.keyed
+            request,
+            "create",
+            server_side=upstream is not None and upstream.server_side,
+            keyed=recorded and is_keyed(request.headers),
         )
+        ask = Ask.parse(request.headers) if recorded else Ask()
         if upstream is None:
             known = ", ".join(self._site.upstreams) or "none"
             raise UnknownUpstream(f"There is no upstream {name[:64]!a}; configured: {known}.")
         asked = await _Asked.of(request, name, upstream, raw_path, principal, ask)
-        inbound = Inbound(receive)
+        inbound = Inbound(receive, self._policy.receive_s)
         if not recorded:
             return await Through(self._site, asked.call(self._site, inbound), inbound)(scope, receive, send)
         most = self._policy.max_request_bytes
