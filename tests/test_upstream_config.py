@@ -213,6 +213,7 @@ def test_a_target_keeps_every_byte(base: str, path: bytes, query: bytes, expecte
         b"/..%3b/x",
         b"/%252e%252e/x",
         b"/..%252fx",
+        b"/x#/../y",
         b"/a\\b",
         b"/a b",
         b"/a\r\nHost: x",
