@@ -77,9 +77,10 @@ class Records(logging.Handler):
 
 
 @pytest.fixture
-def records() -> Iterator[Records]:
+def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
     """Down to DEBUG, the servers' loggers too."""
     records, root = Records(), logging.getLogger()
+    monkeypatch.setattr(logging.getLogger("uvicorn.access"), "propagate", True)  # `serve` turns it off for good
     level = root.level
     root.addHandler(records)
     root.setLevel(logging.DEBUG)
