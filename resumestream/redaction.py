@@ -76,7 +76,8 @@ class Redactor:
         return self.text(before + text)[len(before) :].encode("latin-1")
 
 
-LOGGERS = ("resumestream", "uvicorn.access", "uvicorn.error", "hypercorn.access", "hypercorn.error", "_granian.access")
+_SERVERS = ("uvicorn.access", "uvicorn.error", "hypercorn.access", "hypercorn.error", "granian.access", "_granian")
+LOGGERS = ("resumestream", *_SERVERS)
 """Ours, and those of the servers, which write down queries, and what a hook of the host's own raised."""
 
 

@@ -307,6 +307,10 @@ SIZES: dict[str, tuple[Callable[[], bytes], set[int]]] = {
         {413},
     ),
     "a long key": (lambda: request("POST", f"/llm{CHAT}", BEARER, ("Idempotency-Key", "k" * 256), body=JSON), {400}),
+    "a credential for a label": (
+        lambda: request("POST", f"/llm{CHAT}", BEARER, ("Stream-Label", "sk-" + "a1" * 20), body=JSON),
+        {400},
+    ),
     "nine labels": (lambda: request("POST", f"/llm{CHAT}", BEARER, *[("Stream-Label", "l")] * 9, body=JSON), {400}),
     "a list of 2000": (lambda: request("GET", "/llm/streams?limit=2000", BEARER), {400}),
     "an endless offset": (lambda: request("GET", f"/llm/streams?limit={'9' * 5000}", BEARER), {400}),
@@ -346,7 +350,7 @@ def test_a_slow_body_is_408(attacked: Site, row: str, trickles: bool) -> None:
     head += f"Content-Length: {length}\r\n\r\n"
     with connected(attacked.base) as sock:
         sock.sendall(head.encode() + b"{")
-        attacked.serves()
+        assert attacked.client().post("meanwhile").status == 200
         while trickles:
             sock.settimeout(0.05)
             try:
@@ -406,7 +410,7 @@ async def test_a_head_without_an_end_does_not_stay(
                     continue
                 except OSError:
                     break
-            assert anyio_backend == "asyncio" or silent.recv(1) == b""
+            assert silent.recv(1) == b""
             assert kept.recv(1) == b""
             assert exchange(url, b"GET /" + b"x" * 1_000_000).status in (400, 431, CLOSES)
             return [*statuses, exchange(url, request("GET", "/")).status]

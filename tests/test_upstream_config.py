@@ -174,6 +174,20 @@ async def test_whose_credentials_are_used() -> None:
 # --- targets ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", [None, "Bearer hunter2", [("a", "hunter2")], {b"x-api-key": "hunter2"}])
+async def test_a_function_that_gives_no_headers_is_told(given: Any) -> None:
+    """By what it gave, never by its value; also one that is not async."""
+
+    async def vault(principal: Principal) -> Any:
+        return given
+
+    for headers in (vault, lambda principal: given):
+        with pytest.raises(ConfigError) as refusal:
+            await Upstream("https://h.example", headers=headers).own_headers(Principal("ann"))
+        assert "hunter2" not in refusal.value.message
+
+
 @pytest.mark.parametrize(
     ("base", "path", "query", "expected"),
     [

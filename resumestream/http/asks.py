@@ -14,6 +14,7 @@ from ..errors import InvalidHeader, NothingToResume
 from ..model import StreamId
 from ..offsets import Edge, Position, is_token, parse_last_event_id, parse_offset
 from ..policy import valid_on_disconnect
+from ..redaction import redact
 
 MAX_LABELS = 8
 
@@ -147,6 +148,8 @@ def _labels(headers: Headers) -> tuple[str, ...]:
     for value in values:
         if not TOKEN.fullmatch(value):
             raise InvalidHeader(f"Stream-Label is {value[:40]!a}; each label must be {TOKEN_FORM}.")
+        if redact(value) != value:
+            raise InvalidHeader("A Stream-Label has the shape of a credential, and labels are stored as they are.")
     return tuple(dict.fromkeys(values))
 
 
