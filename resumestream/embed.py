@@ -31,6 +31,7 @@ from .model import Principal, StreamId, StreamInfo
 from .offsets import parse_offset
 from .policy import Policy
 from .ports import LogStore
+from .redaction import redacting_logs
 from .sources import SourceCallable
 from .stores import open_store
 from .tail import Tail
@@ -94,6 +95,7 @@ class ResumeStream:
         self._starting = True
         try:
             async with AsyncExitStack() as stack:
+                stack.enter_context(redacting_logs())
                 pool = Pool()
                 stack.push_async_callback(pool.aclose)
                 hub = await stack.enter_async_context(

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from .redaction import redact
+
 
 class ResumeStreamError(Exception):
     """Base of every error this package raises on purpose.
 
     The message is one or two English sentences: what is wrong, where, and what to do. It never holds credentials,
-    keys or request bodies.
+    keys or request bodies: what has the shape of a credential is starred out here.
     """
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     retry: ClassVar[bool] = False
+    closes: ClassVar[bool] = False
+    """Whether the caller's connection is of no more use: where its next request begins is not known, or never comes."""
 
     def __init__(self, message: str, *, stream: str | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = redact(message)
+        super().__init__(self.message)
         self.stream = stream
         self.retry_after_s = retry_after_s
         self.outcome: str | None = None
@@ -44,6 +48,12 @@ class InvalidHeader(ResumeStreamError):
     """A request header of ours is malformed, contradicts another, or is there twice."""
 
     code, status = "invalid-header", 400
+
+
+class AmbiguousFraming(ResumeStreamError):
+    """The request has Content-Length and Transfer-Encoding, or one of them twice: who reads it may see two of them."""
+
+    code, status, closes = "ambiguous-framing", 400, True
 
 
 class InvalidQuery(ResumeStreamError):
@@ -100,6 +110,12 @@ class MethodNotAllowed(ResumeStreamError):
     code, status = "method-not-allowed", 405
 
 
+class RequestTimeout(ResumeStreamError):
+    """The request's body came too slowly, or stopped; nothing was started."""
+
+    code, status, retry, closes = "request-timeout", 408, True, True
+
+
 class NoEvents(ResumeStreamError):
     """`live=events` asked of a payload that is not an event stream."""
 
@@ -130,6 +146,12 @@ class RequestTooLarge(ResumeStreamError):
     code, status = "request-too-large", 413
 
 
+class TargetTooLong(ResumeStreamError):
+    """Path and query alone are over the cap for a request's head."""
+
+    code, status, closes = "target-too-long", 414, True
+
+
 class OffsetBeyondTail(ResumeStreamError):
     """The stream has not come that far."""
 
@@ -146,6 +168,12 @@ class RetryMismatch(ResumeStreamError):
     """`Stream-Retry` names a stream that is not, and never was, the key's."""
 
     code, status = "retry-mismatch", 422
+
+
+class HeadTooLarge(ResumeStreamError):
+    """Path, query and headers are over the cap for a request's head; a header counts 32 bytes more than it has."""
+
+    code, status, closes = "head-too-large", 431, True
 
 
 class TooManyOrphans(ResumeStreamError):

@@ -19,12 +19,11 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from .model import StreamId
+from .redaction import CREDENTIAL_PARAMETERS
 
 Pairs = Iterable[tuple[str, str]]
 
 CREDENTIAL_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
-CREDENTIAL_PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "access_token", "ticket"})
-"""Query parameters that say who asks, not what: never part of a fingerprint."""
 
 MAX_CANONICAL_BYTES = 1024 * 1024
 MAX_TICKET_CHARS = 2048
@@ -45,9 +44,9 @@ def credential_of(headers: Pairs, query: Pairs) -> str | None:
 
 
 def is_unstable(credential: str) -> bool:
-    """Whether any of it is made anew for each session or request (a JWT, an AWS SigV4 signature), so that a restarted
-    caller would come back as somebody else."""
-    return any(part.startswith("AWS4-HMAC-SHA256") or _is_jwt(part) for part in credential.split("\n"))
+    """Whether any of it is made anew for each session or request (a JWT, an AWS SigV4 or SigV4A signature), so that a
+    restarted caller would come back as somebody else."""
+    return any(part.startswith("AWS4-") or _is_jwt(part) for part in credential.split("\n"))
 
 
 def principal_of(credential: str, secret: bytes) -> str:
@@ -98,7 +97,7 @@ def fingerprint(secret: bytes, method: str, path: str, query: str, content_type:
     """A keyed hash of what is asked: method, path, sorted query without credentials, media type, body. `query` is
     the raw query string. JSON of at most 1 MiB counts as its value, multipart without its boundary, all else as sent.
     """
-    asked = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] not in CREDENTIAL_PARAMETERS]
+    asked = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0].lower() not in CREDENTIAL_PARAMETERS]
     media_type = content_type.partition(";")[0].strip().lower()
     parameters = (text for pair in sorted(asked) for text in pair)
     target = _mac(secret, "target", method.upper(), path, media_type, *parameters)

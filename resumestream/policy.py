@@ -59,12 +59,18 @@ class Policy:
     send_s: float = 60
     """How long one send may wait on a reader that does not read, before it is cut."""
 
+    receive_s: float = 60
+    """How long a caller may take for the next piece of its request body, and for a body of any size, plus a second for
+    each KiB of it (408)."""
+
     max_stream_bytes: int = _GIB
     """The most payload one stream may have; more ends it `overflow`, what fits is kept."""
     max_event_bytes: int = 16 * _MIB
     """The largest event; a larger one ends its stream `overflow`."""
     max_request_bytes: int = 64 * _MIB
     """The largest body of a keyed request (413); a larger one without a key passes through unrecorded."""
+    max_head_bytes: int = 64 * _KIB
+    """The largest request head: path and query (414), and with the headers (431), each counted as 32 bytes more."""
     max_live_streams: int = 1_000
     """How many streams may be live in the store; one more is refused before any provider call (503)."""
     max_total_bytes: int = 10 * _GIB

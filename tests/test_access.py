@@ -79,6 +79,13 @@ REFUSED = {
     "Via": connection(("via", "1.1 proxy")),
     "Cloudflare tunnel": connection(("cf-connecting-ip", "192.0.2.7")),
     "True-Client-IP": connection(("true-client-ip", "192.0.2.7")),
+    "nginx": connection(("x-original-uri", "/")),
+    "Envoy": connection(("x-envoy-external-address", "192.0.2.7")),
+    "Fly": connection(("fly-client-ip", "192.0.2.7")),
+    "Fastly": connection(("fastly-client-ip", "192.0.2.7")),
+    "Azure": connection(("x-azure-clientip", "192.0.2.7")),
+    "Tailscale": connection(("tailscale-user-login", "ann@example")),
+    "CDN-Loop": connection(("cdn-loop", "cloudflare")),
 }
 
 
@@ -108,6 +115,7 @@ async def hook(conn: HTTPConnection, action: Action) -> Principal | None:
 
 
 HOOKED = ("x-user", "u")
+CROSS_SITE, FOREIGN = ("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")
 OPEN, HOOK = anyone, hook
 
 
@@ -126,6 +134,12 @@ OPEN, HOOK = anyone, hook
         (None, connection(BEARER), True, True, BY_BEARER),
         (None, connection(BEARER, peer=REMOTE), True, False, "authorize-required"),
         (None, connection(BEARER, ("origin", "null")), True, False, "authorize-required"),
+        # a page can write a credential into a URL, and no preflight asks: that shows nothing
+        (None, connection(CROSS_SITE, query="key=sk-1"), False, True, "authorize-required"),
+        (None, connection(FOREIGN, query="key=sk-1"), False, True, "authorize-required"),
+        (None, connection(("sec-fetch-site", "same-origin"), FOREIGN, query="key=sk-1"), False, True, BY_BEARER),
+        (None, connection(BEARER, CROSS_SITE, peer=REMOTE), False, True, BY_BEARER),
+        (HOOK, connection(HOOKED, CROSS_SITE, query="key=sk-1"), False, True, Principal("hooked")),
         # a credential of the session cannot carry a key
         (None, connection(JWT), False, True, "principal-unstable"),
         (None, connection(JWT), True, True, "principal-unstable"),

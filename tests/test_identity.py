@@ -87,6 +87,7 @@ def jwt(header: object) -> str:
         (jwt({"alg": "RS256", "typ": "JWT"}), True),
         (f"a-static-one\n{jwt({'alg': 'none'})}", True),
         ("AWS4-HMAC-SHA256 Credential=AKIA/20261120/us-east-1/bedrock/aws4_request, Signature=ab", True),
+        ("AWS4-ECDSA-P256-SHA256 Credential=AKIA/20261120/bedrock/aws4_request, Signature=ab", True),
         (jwt({"typ": "JWT"}), False),
         (jwt(["alg"]), False),
         (jwt({"alg": "RS256"}).rpartition(".")[0], False),

@@ -174,6 +174,20 @@ async def test_whose_credentials_are_used() -> None:
 # --- targets ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", [None, "Bearer hunter2", [("a", "hunter2")], {b"x-api-key": "hunter2"}])
+async def test_a_function_that_gives_no_headers_is_told(given: Any) -> None:
+    """By what it gave, never by its value; also one that is not async."""
+
+    async def vault(principal: Principal) -> Any:
+        return given
+
+    for headers in (vault, lambda principal: given):
+        with pytest.raises(ConfigError) as refusal:
+            await Upstream("https://h.example", headers=headers).own_headers(Principal("ann"))
+        assert "hunter2" not in refusal.value.message
+
+
 @pytest.mark.parametrize(
     ("base", "path", "query", "expected"),
     [
@@ -185,7 +199,7 @@ async def test_whose_credentials_are_used() -> None:
         ("https://h.example", b"/", b"", b"/"),
         (BASE, b"/a%2Fb%20c//d/./e%3F", b"k=%2e%2e/..", b"/api/a%2Fb%20c//d/./e%3F?k=%2e%2e/.."),
         (BASE, b"/v1beta/models/g-3:stream", b"alt=sse", b"/api/v1beta/models/g-3:stream?alt=sse"),
-        (BASE, b"/%252e%252e/x", b"", b"/api/%252e%252e/x"),
+        (BASE, b"/%25252e%25252e/x", b"", b"/api/%25252e%25252e/x"),
         (BASE, b"/...", b"", b"/api/..."),
         (BASE, b"/a..b/..c", b"", b"/api/a..b/..c"),
         (BASE, b"/go/https://x.example", b"", b"/api/go/https://x.example"),
@@ -211,6 +225,9 @@ def test_a_target_keeps_every_byte(base: str, path: bytes, query: bytes, expecte
         b"/a%5c..%5cx",
         b"/..;a=b/x",
         b"/..%3b/x",
+        b"/%252e%252e/x",
+        b"/..%252fx",
+        b"/x#/../y",
         b"/a\\b",
         b"/a b",
         b"/a\r\nHost: x",

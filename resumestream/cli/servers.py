@@ -6,18 +6,29 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
 import anyio.abc
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import asyncio
 
 Backend = Literal["asyncio", "trio"]
 
 BACKLOG = 2048
+
+HEAD_BYTES = 128 * 1024
+"""What is read of a request's head at all, above `Policy.max_head_bytes`: between the two the refusal says why."""
+
+HEAD_S = 30
+"""How long a connection may take to bring a whole head."""
 
 Stopping = Callable[[], Awaitable[float]]
 """Returns when the server is to stop, with the seconds that requests in flight have then."""
@@ -58,10 +69,41 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
+class _Protocol(H11Protocol):
+    """uvicorn's own, which waits for a request's head for ever; and the one parser of its that bounds it."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unwatch()
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._unwatch()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_S, self.timeout_keep_alive_handler)
+
+    def _unwatch(self) -> None:
+        if self._late:
+            self._late.cancel()
+            self._late = None
+
+
 async def _uvicorn(app: ASGIApp, listener: socket.socket, stopping: Stopping, started: Callable[[], None]) -> None:
     config: Any = uvicorn.Config(
         app,
         lifespan="off",
+        http=_Protocol,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
         log_config=None,
         access_log=False,
@@ -96,6 +138,8 @@ async def _hypercorn(app: ASGIApp, listener: socket.socket, stopping: Stopping, 
     config.backlog = BACKLOG
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
+    config.h11_max_incomplete_size = HEAD_BYTES
+    config.keep_alive_timeout = HEAD_S  # it counts until a head is whole
 
     async def stop() -> None:
         config.graceful_timeout = await stopping()

@@ -18,6 +18,7 @@ from starlette.requests import HTTPConnection
 from ..errors import AuthorizeRequired, ConfigError, PrincipalUnstable, Unauthorized
 from ..identity import credential_of, is_unstable, principal_of
 from ..model import Principal
+from ..upstream import is_forwarding
 
 Action = Literal["create", "read", "list", "stop", "delete", "operate"]
 Hook = Callable[[HTTPConnection, Action], Awaitable[Principal | None]]
@@ -26,9 +27,6 @@ LOCAL = Principal("local")
 
 _BY_CREDENTIAL = "resumestream.principal"
 _HOST = re.compile(r"(?P<name>\[[^\]]*\]|[^:\[\]]+?)\.?(:[0-9]{1,5})?")
-_FORWARDING = re.compile(
-    r"forwarded|via|x-forwarded(-.*)?|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*"
-)
 
 
 async def anyone(conn: HTTPConnection, action: Action) -> Principal:
@@ -57,6 +55,8 @@ class Access:
         # `?key=` is a credential where a provider is called; where streams are read it is an idempotency key.
         query = conn.query_params.multi_items() if action == "create" and not own else ()
         credential = credential_of(conn.headers.items(), query)
+        # Any page can put one into a URL, and no preflight asks: that is no caller who shows a credential.
+        unasked = _is_cross_site(conn) and credential_of(conn.headers.items(), ()) is None
         by_credential = Principal(principal_of(credential, self.secrets[0])) if credential else LOCAL
         if self.authorize is not None:
             conn.scope[_BY_CREDENTIAL] = by_credential
@@ -65,7 +65,7 @@ class Access:
                 raise ConfigError("authorize is not async; it must be an async function of (conn, action)")
             admitted = await answer
         else:
-            if server_side or credential is None:
+            if server_side or credential is None or unasked:
                 require_local(conn)
             admitted = by_credential
         if admitted is None:
@@ -99,11 +99,17 @@ def _why_not_local(conn: HTTPConnection) -> str | None:
         return "Host is not a loopback name"
     if "origin" in conn.headers:
         return "the request comes from a web page (Origin)"
-    if any(site not in ("none", "same-origin") for site in conn.headers.getlist("sec-fetch-site")):
+    if _is_cross_site(conn):
         return "the request comes from a web page (Sec-Fetch-Site)"
-    if name := next((name for name in conn.headers if _FORWARDING.fullmatch(name.lower())), None):
+    if name := next(filter(is_forwarding, conn.headers), None):
         return f"the request was forwarded ({name})"
     return None
+
+
+def _is_cross_site(conn: HTTPConnection) -> bool:
+    """Whether a web page of another site made the request, as far as browsers tell."""
+    sites = conn.headers.getlist("sec-fetch-site")
+    return not {"none", "same-origin"}.issuperset(sites) if sites else "origin" in conn.headers
 
 
 def _is_loopback(address: str) -> bool:

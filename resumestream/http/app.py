@@ -12,9 +12,17 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import ConfigError, NotFound, NotStarted, ResumeStreamError, StoreError, UpgradeUnsupported
+from ..errors import (
+    ConfigError,
+    NotFound,
+    NotStarted,
+    ResumeStreamError,
+    StoreError,
+    UpgradeUnsupported,
+)
 from .gateway import Gateway
 from .guard import finishing
+from .limits import check_head
 from .mount import split
 from .problems import problem
 from .site import Site
@@ -48,6 +56,8 @@ class Faces:
         site, gateway = self._site(), True
         send = finishing(scope, send, site.policy.send_s if site else math.inf)
         try:
+            if site:
+                check_head(scope, site.policy.max_head_bytes)
             first, rest = split(scope)
             gateway = first not in RESERVED and first != ""
             await (await self._route(site, first, rest, scope, receive))(scope, receive, send)
@@ -57,6 +67,8 @@ class Faces:
             if isinstance(error, ConfigError):
                 logger.exception("the application is set up wrongly")
             refusal = problem(error, gateway=gateway, streams=site.streams_path(scope) if site else None)
+            if error.closes and scope.get("http_version", "").startswith("1"):
+                refusal.headers["connection"] = "close"
             await _respond(refusal, scope, receive, send)
 
     async def _route(self, site: Site | None, first: str, rest: bytes, scope: Scope, receive: Receive) -> ASGIApp:

@@ -14,8 +14,11 @@ from ..errors import InvalidHeader, NothingToResume
 from ..model import StreamId
 from ..offsets import Edge, Position, is_token, parse_last_event_id, parse_offset
 from ..policy import valid_on_disconnect
+from ..redaction import redact
 
 MAX_LABELS = 8
+
+_KEYS = ("Idempotency-Key", "X-Idempotency-Key", "Stream-Scope")
 
 TOKEN = re.compile(r"[A-Za-z0-9._~:-]{1,255}")
 TOKEN_FORM = "1 to 255 of the characters A-Z a-z 0-9 . _ ~ : -"
@@ -88,6 +91,11 @@ class Ask:
             )
 
 
+def is_keyed(headers: Headers) -> bool:
+    """Whether the request asks to be found again, rightly or wrongly put: who asks is decided before how."""
+    return any(name in headers for name in _KEYS)
+
+
 def _one(headers: Headers, name: str) -> str | None:
     values = headers.getlist(name)
     if len(values) > 1:
@@ -104,7 +112,7 @@ def _token(headers: Headers, name: str) -> str | None:
 
 def _key(headers: Headers) -> str | None:
     given = {}
-    for name in ("Idempotency-Key", "X-Idempotency-Key"):
+    for name in _KEYS[:2]:
         value = _one(headers, name)
         if value is None:
             continue
@@ -140,6 +148,8 @@ def _labels(headers: Headers) -> tuple[str, ...]:
     for value in values:
         if not TOKEN.fullmatch(value):
             raise InvalidHeader(f"Stream-Label is {value[:40]!a}; each label must be {TOKEN_FORM}.")
+        if redact(value) != value:
+            raise InvalidHeader("A Stream-Label has the shape of a credential, and labels are stored as they are.")
     return tuple(dict.fromkeys(values))
 
 

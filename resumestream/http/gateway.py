@@ -17,7 +17,7 @@ from ..model import Principal, StreamInfo
 from ..offsets import Position
 from ..refusals import about, gone
 from . import headers
-from .asks import Ask
+from .asks import Ask, is_keyed
 from .calls import Asked, Prepared
 from .forms import Provider, untellable
 from .guard import is_http_1_0
@@ -40,17 +40,21 @@ class Gateway:
         request = Request(scope)
         upstream = self._site.upstreams.get(name)
         recorded = request.method == "POST"
-        ask = Ask.parse(request.headers) if recorded else Ask()
+        # Who may not, learns nothing of what else is wrong.
         principal = await self._site.access.principal(
-            request, "create", server_side=upstream is not None and upstream.server_side, keyed=ask.keyed
+            request,
+            "create",
+            server_side=upstream is not None and upstream.server_side,
+            keyed=recorded and is_keyed(request.headers),
         )
+        ask = Ask.parse(request.headers) if recorded else Ask()
         if upstream is None:
             known = ", ".join(self._site.upstreams) or "none"
             raise UnknownUpstream(f"There is no upstream {name[:64]!a}; configured: {known}.")
         last_id_is_ours = ask.last_event_id is not None
         asked = Asked(self._site, request, name, raw_path, principal, drop_last_id=last_id_is_ours)
         prepared = await asked.ready()
-        inbound = Inbound(receive)
+        inbound = Inbound(receive, self._policy.receive_s)
         if not recorded:
             return Through(self._site, prepared.through(inbound, length=asked.length), inbound)
         most = self._policy.max_request_bytes

@@ -10,10 +10,14 @@ from ..offsets import NOW, Position
 from ..upstream import replayable
 from .positions import bounded
 
-UNCACHED: Headers = (("cache-control", "no-store, no-transform"), ("x-accel-buffering", "no"))
-"""No cache keeps it, nothing re-encodes it, and nginx does not buffer it."""
+UNCACHED: Headers = (
+    ("cache-control", "no-store, no-transform"),
+    ("x-accel-buffering", "no"),
+    ("x-content-type-options", "nosniff"),
+)
+"""No cache keeps it, nothing re-encodes it, nginx does not buffer it, and no browser takes it for a page."""
 
-_REPLACED = frozenset({"cache-control", "x-accel-buffering", "content-length", "date", "server"})
+_REPLACED = frozenset({name for name, _ in UNCACHED} | {"content-length", "date", "server"})
 
 
 def of_stream(info: StreamInfo, start: Position, *, node: str) -> Headers:

@@ -7,15 +7,23 @@ from typing import Any
 
 import anyio
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
+
+from ..errors import RequestTimeout
+
+LEAST_BYTES_PER_S = 1024
+"""A body that comes more slowly, beyond what `receive_s` gives to every one, is one of many that only hold us."""
 
 
 class Inbound:
-    """The body, whole or piece by piece; afterwards `receive` tells only of the disconnect."""
+    """The body, whole or piece by piece; afterwards `receive` tells only of the disconnect. `receive_s` is the
+    policy's."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    def __init__(self, receive: Receive, receive_s: float) -> None:
+        self._receive, self._receive_s = receive, receive_s
         self._held: list[bytes] = []
+        self._size = 0
+        self._began: float | None = None
         self._more = True
         self._whole = False
         self._wanted: anyio.Event | None = None
@@ -30,7 +38,7 @@ class Inbound:
     async def read(self, most: int) -> bytes | None:
         """The whole body, or None when it has more than `most` bytes: then `receive` still gives all of it.
 
-        Raises ClientDisconnect.
+        Raises ClientDisconnect, RequestTimeout.
         """
         size = 0
         while self._more:
@@ -43,7 +51,7 @@ class Inbound:
         return body
 
     async def receive(self) -> bytes:
-        """The next piece; empty at the end. Raises ClientDisconnect."""
+        """The next piece; empty at the end. Raises ClientDisconnect, RequestTimeout."""
         while not self._held and self._more:
             await self._next()
         if self._held:
@@ -52,10 +60,21 @@ class Inbound:
         return b""
 
     async def _next(self) -> bytes:
-        message = await self._receive()
+        now = anyio.current_time()
+        self._began = now if self._began is None else self._began
+        until = min(now, self._began + self._size / LEAST_BYTES_PER_S) + self._receive_s
+        message: Message | None = None
+        with anyio.CancelScope(deadline=until):
+            message = await self._receive()
+        if message is None:
+            raise RequestTimeout(
+                f"The request body came too slowly: {self._size} bytes in {anyio.current_time() - self._began:.0f} s. "
+                f"It may take {self._receive_s:g} s, and a second more for each KiB."
+            )
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body: bytes = message.get("body", b"")
+        self._size += len(body)
         self._more = message.get("more_body", False)
         if body:
             self._held.append(body)

@@ -128,7 +128,8 @@ class OwnResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream. Never raises for what the stream or the client does."""
         self._site.check_guard(scope)
-        inbound, send = Inbound(receive), finishing(scope, send, self._site.policy.send_s)
+        policy = self._site.policy
+        inbound, send = Inbound(receive, policy.receive_s), finishing(scope, send, policy.send_s)
         inbound.ignore()
         try:
             await inbound.while_connected(self._send, scope, receive, send)

@@ -74,7 +74,7 @@ class Streams:
             )
             await app(scope, receive, send)
 
-        inbound = Inbound(receive)
+        inbound = Inbound(receive, self._site.policy.receive_s)
         if await inbound.read(MAX_BODY_BYTES) is None:
             raise RequestTooLarge("Requests to /streams have no body.")
         await inbound.while_connected(answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .call import Call
 from .config import KNOWN, Upstream, check_fallbacks
-from .headers import RawHeaders, forwarded, recorded, replayable
+from .headers import RawHeaders, forwarded, is_forwarding, recorded, replayable
 from .pool import Pool
 from .resuming import Resumable, read_on
 from .target import target, without_credentials
@@ -18,6 +18,7 @@ __all__ = [
     "Upstream",
     "check_fallbacks",
     "forwarded",
+    "is_forwarding",
     "read_on",
     "recorded",
     "replayable",

@@ -7,12 +7,14 @@ from collections.abc import Callable
 import anyio
 import h11
 
-from ..errors import InvalidHeader
+from ..errors import InvalidHeader, UpstreamLost
 from ..model import Head, Headers, Remote
+from ..redaction import Redactor
 from .config import Origin, Upstream
 from .connection import Body, Connection
-from .headers import RawHeaders, recorded
+from .headers import RawHeaders, credentials_in, recorded
 from .pool import Pool
+from .target import credentials_of
 
 # How much of a body is handed to the socket at a time: enough to be cheap, and to stop soon after an early answer.
 _SLICE_BYTES = 64 * 1024
@@ -64,30 +66,60 @@ class Call:
         assert body is not None
         response = await connection.request(self._request, body)
         headers = list(response.headers)
-        head = Head(response.status_code, self._kept(response.status_code, headers))
-        answer = HttpAnswer(
-            self._pool, origin, connection, head, framed=_is_framed(self._request.method, head, headers)
+        head, redactor = Head(response.status_code, self._kept(response.status_code, headers)), None
+        if not head.ok:
+            redactor = Redactor((*credentials_in(self._request.headers), *credentials_of(self._request.target)))
+            head = Head(head.status, tuple((name, redactor.text(value)) for name, value in head.headers))
+        framed = _is_framed(self._request.method, head, headers)
+        return HttpAnswer(
+            self._pool, origin, connection, head, framed=framed, redactor=redactor, remote=self._found(headers)
         )
-        answer.remote = self._found(headers)
-        return answer
 
 
 class HttpAnswer:
-    """The upstream's answer; it holds its connection until `aclose`."""
+    """The upstream's answer; it holds its connection until `aclose`.
 
-    def __init__(self, pool: Pool, origin: Origin, connection: Connection, head: Head, *, framed: bool) -> None:
+    A refusal is read by people, logged and kept, and some quote the credential that they refuse, which may be the
+    operator's: its `redactor` stars that out, and whatever has the shape of one.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        origin: Origin,
+        connection: Connection,
+        head: Head,
+        *,
+        framed: bool,
+        redactor: Redactor | None = None,
+        remote: Remote | None = None,
+    ) -> None:
         self._pool = pool
         self._origin = origin
         self._connection: Connection | None = connection
-        self.head, self.framed = head, framed
-        self.remote: Remote | None = None
+        self.head, self.framed, self.remote = head, framed, remote
+        is_text = head.get("content-encoding") in (None, "identity")
+        self._redactor = redactor if is_text else None
 
     async def receive(self) -> bytes:
         """All body bytes that came with one read of the socket. Raises EndOfStream, UpstreamLost, and
         ClosedResourceError after `aclose`. If cancelled, the connection is closed."""
         if self._connection is None:
             raise anyio.ClosedResourceError
-        return await self._connection.receive()
+        if self._redactor is None:
+            return await self._connection.receive()
+        return await self._receive_redacted(self._connection, self._redactor)
+
+    async def _receive_redacted(self, connection: Connection, redactor: Redactor) -> bytes:
+        while True:
+            try:
+                data = redactor.feed(await connection.receive())
+            except (anyio.EndOfStream, UpstreamLost):
+                if data := redactor.rest():
+                    return data  # the next call raises it again
+                raise
+            if data:
+                return data
 
     async def cancel(self) -> None:
         pass

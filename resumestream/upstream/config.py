@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import ssl
@@ -139,7 +140,10 @@ class Upstream:
         whatever the function given as `headers` raises."""
         if self.headers is None or isinstance(self.headers, Mapping):
             return None if self.headers is None else _encoded(self.headers)
-        return _encoded(await self.headers(principal))
+        given: object = self.headers(principal)
+        if not inspect.isawaitable(given):
+            raise ConfigError("Upstream.headers is not async; it must be a mapping or an async function of (principal)")
+        return _encoded(await given)
 
 
 def check_fallbacks(upstreams: Mapping[str, Upstream]) -> None:
@@ -184,8 +188,10 @@ def _check_url(base_url: str) -> None:
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """As bytes. The values are credentials: no error text shows one."""
+    if not isinstance(headers, Mapping):
+        raise ConfigError(f"Upstream.headers gave a {type(headers).__name__}; it must give a mapping")
     for name, value in headers.items():
-        if not _TOKEN.fullmatch(name) or name.lower() in _NOT_TO_SET:
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name) or name.lower() in _NOT_TO_SET:
             raise ConfigError(f"Upstream header {name!r} cannot be set: no header name, or made by the call itself")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise ConfigError(f"The value of upstream header {name!r} has characters that a header cannot have")

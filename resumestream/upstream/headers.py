@@ -30,30 +30,23 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     "content-length",
     "accept-encoding",
     "expect",
-    # what a browser or a proxy tells about the caller
+    # what a browser tells about the caller
     "cookie",
     "origin",
     "referer",
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-url",
-    "x-rewrite-url",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "cf-connecting-ipv6",
-    "cf-ipcountry",
-    "cf-ray",
-    "cf-visitor",
-    "cdn-loop",
-    "fly-client-ip",
     # ours
     "idempotency-key",
     "x-idempotency-key",
 }
-_NOT_FORWARDED_PREFIXES = ("x-forwarded-", "sec-", "proxy-", "stream-")
+_NOT_FORWARDED_PREFIXES = ("sec-", "proxy-", "stream-")
+
+_FORWARDING = re.compile(
+    r"forwarded|via|x-forwarded(-.*)?|x-real-ip|x-(remote|client|cluster-client|proxyuser)-(ip|addr)"
+    r"|x-original-(url|uri|host|forwarded-.*)|x-rewrite-url|true-client-ip|cdn-loop"
+    r"|cf-(?!aig-).*|(fly|fastly|akamai|x-nf)-client-.*|x-azure-(clientip|socketip|fdid|ref)"
+    r"|x-vercel-(id|ip-.*|forwarded-for|proxied-for)|(x-envoy|x-appengine|ngrok|tailscale)-.*"
+)
+"""What proxies, tunnels and content networks tell about who asked them; `cf-aig-*` is for an AI gateway behind us."""
 
 _NOT_RECORDED = HOP_BY_HOP | {
     # they speak for the provider's origin, and would now speak for ours
@@ -69,6 +62,8 @@ _NOT_RECORDED = HOP_BY_HOP | {
     "idempotent-replayed",
 }
 _NOT_RECORDED_PREFIXES = ("access-control-", "stream-", "proxy-")
+
+_CREDENTIAL = re.compile(r"auth|key|token|secret|password|signature")
 
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 
@@ -89,13 +84,24 @@ def forwarded(
     for raw_name, raw_value in request_headers:
         name = raw_name.lower()
         text = name.decode("latin-1")
-        if name in dropped or text in _NOT_FORWARDED or text.startswith(_NOT_FORWARDED_PREFIXES):
+        if name in dropped or text in _NOT_FORWARDED or text.startswith(_NOT_FORWARDED_PREFIXES) or is_forwarding(text):
             continue
         value = _other_preferences(raw_value) if name == b"prefer" else raw_value
         if value is not None:
             kept.append((name, value))
     # What comes back is read byte by byte for its events, and replayed to callers who accept other codings.
     return [*kept, (b"accept-encoding", b"identity"), *(own or ())]
+
+
+def credentials_in(request_headers: RawHeaders) -> list[str]:
+    """The values of what may be a credential, by its name."""
+    texts = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request_headers)
+    return [value for name, value in texts if _CREDENTIAL.search(name.lower())]
+
+
+def is_forwarding(name: str) -> bool:
+    """Whether a request with this header came through somebody else."""
+    return _FORWARDING.fullmatch(name.lower()) is not None
 
 
 def recorded(status: int, response_headers: RawHeaders) -> Headers:

@@ -6,9 +6,9 @@ import re
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from ..errors import InvalidQuery
-from ..identity import CREDENTIAL_PARAMETERS
+from ..redaction import CREDENTIAL_PARAMETERS
 
-_NOT_SENT = re.compile(rb"[^\x21-\x7e]|\\")
+_NOT_SENT = re.compile(rb"[^\x21-\x7e]|[\\#]")
 _SEPARATOR = re.compile(rb"[/\\]")
 
 
@@ -22,7 +22,7 @@ def target(base_url: str, raw_path: bytes, query: bytes) -> bytes:
     if raw_path.startswith(b"//"):
         raise InvalidQuery("The path starts with '//', which could name another host.")
     if _NOT_SENT.search(raw_path) or _NOT_SENT.search(query):
-        raise InvalidQuery("The path or query has a backslash, blank, control or non-ASCII byte; percent-encode it.")
+        raise InvalidQuery("The path or query has a backslash, #, blank, control or non-ASCII byte; percent-encode it.")
     if climbs(raw_path):
         raise InvalidQuery("The path has a '..' segment, which could lead out of the upstream's base URL.")
     path = urlsplit(base_url).path.rstrip("/").encode("ascii") + raw_path
@@ -34,10 +34,17 @@ def without_credentials(query: bytes) -> bytes:
     return b"&".join(pair for pair in query.split(b"&") if _name(pair) not in CREDENTIAL_PARAMETERS)
 
 
+def credentials_of(target: bytes) -> list[str]:
+    """The values of what says who asks, as they are written."""
+    pairs = (pair.partition(b"=") for pair in target.partition(b"?")[2].split(b"&"))
+    return [value.decode("latin-1") for name, _, value in pairs if _name(name) in CREDENTIAL_PARAMETERS]
+
+
 def climbs(raw_path: bytes) -> bool:
     """Whether a segment is `..`, also to a server that decodes before it splits (`..%2f`), or cuts path parameters off
-    (`..;a`)."""
-    segments = _SEPARATOR.split(unquote_to_bytes(raw_path))
+    (`..;a`), or stands behind one that has decoded already (`%252e`)."""
+    once = unquote_to_bytes(raw_path)
+    segments = (*_SEPARATOR.split(once), *_SEPARATOR.split(unquote_to_bytes(once)))
     return any(segment.partition(b";")[0] == b".." for segment in segments)
 
 
