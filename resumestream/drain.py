@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import anyio
 
-from .dialects import spoken
+from .dialects import PLAIN, spoken
 from .endings import Ending
 from .errors import (
     LeaseLost,
@@ -128,7 +128,7 @@ class Drain:
             retry_at=None if wait_s is None else self._store.now() + wait_s,
         )
         self._body_end = refused, False
-        reading = Reading(spoken("unknown", answer.head).scanner(), sse=False, policy=self._policy, where=self._where)
+        reading = Reading(PLAIN, policy=self._policy, where=self._where)
         while True:
             self._deadline(self._policy.settle_s, refused)
             try:
@@ -140,8 +140,8 @@ class Drain:
                 return
 
     async def _pour_answer(self, lease: Lease, answer: Answer) -> None:
-        scanner = spoken(self._live.info.new.dialect, answer.head).scanner()
-        reading = Reading(scanner, sse=answer.head.is_sse, policy=self._policy, where=self._where)
+        dialect = spoken(self._live.info.new.dialect, answer.head)
+        reading = Reading(dialect, policy=self._policy, where=self._where)
         self._reading = reading
         while self._body_end is None:
             self._deadline_for_bytes(reading)

@@ -61,11 +61,16 @@ class Head:
         return self.get("content-type") or ""
 
     @property
-    def is_sse(self) -> bool:
-        """Whether the payload can be read as events: one that came compressed is kept as it is, and is only bytes."""
+    def media_type(self) -> str:
+        """Of a body that can be read; empty for one that came compressed: it is kept as it is, and is only bytes."""
         if self.get("content-encoding") not in (None, "identity"):
-            return False
-        return self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
+            return ""
+        return self.content_type.partition(";")[0].strip().lower()
+
+    @property
+    def is_sse(self) -> bool:
+        """Whether the payload can be read as events."""
+        return self.media_type == "text/event-stream"
 
     @property
     def ok(self) -> bool:

@@ -95,6 +95,20 @@ class Recording:
         return sorted({*ends, len(self.body)})
 
     @cached_property
+    def whole_ends(self) -> list[int]:
+        """Where what a cut keeps may end: behind an event, a line, a message; for any other body anywhere."""
+        if self.is_sse:
+            return self.boundaries
+        if "ndjson" in self.content_type:
+            return [0, *(found.end() for found in re.finditer(rb"\n", self.body))]
+        if "vnd.amazon.eventstream" in self.content_type:
+            ends = [0]
+            while ends[-1] < len(self.body):
+                ends.append(ends[-1] + int.from_bytes(self.body[ends[-1] : ends[-1] + 4], "big"))
+            return ends
+        return [*range(len(self.body) + 1)]
+
+    @cached_property
     def event_ends(self) -> list[int]:
         """Behind each event, blocks without data not counted."""
         ends, at = [], 0
@@ -240,10 +254,11 @@ def test_a_reader_of_a_running_stream_resumes_at_every_event(name: str, stored: 
 
 @pytest.mark.parametrize("recording", ALL, ids=str)
 def test_a_cut_anywhere_keeps_the_whole_events_before_it(recording: Recording, stored: House) -> None:
-    """Of a payload without events, every byte. Whoever asks early or late sees it end cut, and no half event."""
+    """Or lines, or messages; of any other payload, every byte. Whoever asks early or late sees it end cut, and no half
+    event."""
     unfinished = len(recording.body) // 2  # no terminal event or error yet
     for place in random.Random(str(recording)).sample(range(1, unfinished), 3):
-        kept = max(end for end in recording.boundaries if end <= place) if recording.is_sse else place
+        kept = max(end for end in recording.whole_ends if end <= place)
         stored.provider.script(replace(recording.script("random:5"), fault="fin", at_byte=place))
         headers = {"Idempotency-Key": f"cut-{recording}-{place}", "Stream-Exact": "true"}
         first = stored.plain.post(recording.target, recording.request, headers)
