@@ -53,7 +53,7 @@ class MessageSplitter:
 
 
 def headers_of(message: bytes) -> dict[str, str]:
-    """The headers whose value is a string; none where they cannot be read."""
+    """The headers whose value is a string; none where they cannot be read, or the message is not whole."""
     try:
         return dict(_headers(message))
     except (error, IndexError, KeyError):
@@ -61,11 +61,11 @@ def headers_of(message: bytes) -> dict[str, str]:
 
 
 def payload_of(message: bytes) -> bytes:
-    """What a whole message carries; empty where it is none."""
+    """What a message carries; nothing where it is not whole."""
     if len(message) < _LEAST_BYTES:
         return b""
-    _, headers, _ = _PRELUDE.unpack_from(message)
-    return message[_PRELUDE.size + headers : -_CRC.size]
+    total, headers, _ = _PRELUDE.unpack_from(message)
+    return message[_PRELUDE.size + headers : -_CRC.size] if total == len(message) else b""
 
 
 def message_of(headers: Mapping[str, str], payload: bytes) -> bytes:
@@ -81,9 +81,9 @@ def _header(name: bytes, value: bytes) -> bytes:
 
 
 def _headers(message: bytes) -> Iterator[tuple[str, str]]:
-    _, length, _ = _PRELUDE.unpack_from(message)
-    at, end = _PRELUDE.size, min(_PRELUDE.size + length, len(message) - _CRC.size)
-    while at < end:
+    total, length, _ = _PRELUDE.unpack_from(message)
+    at, end = _PRELUDE.size, _PRELUDE.size + length
+    while total == len(message) and at < end:
         name = message[at + 1 : at + 1 + message[at]]
         at += 1 + len(name)
         kind, at = message[at], at + 1
