@@ -67,19 +67,23 @@ class Reading:
         cap, room = self._policy.max_event_bytes, self._policy.max_stream_bytes - self.tail
         blocks, events, size, capped = splitter.feed(data), 0, 0, ""
         for index, block in enumerate(blocks):
-            size += len(block)
-            if len(block) > cap or size > room:
-                capped = "max_event_bytes" if len(block) > cap else "max_stream_bytes"
+            if len(block) > cap:
+                capped = "max_event_bytes"
                 del blocks[index:]
                 break
             mark = self._scanner.scan(block)
+            if mark is self._left_out:
+                blocks[index], self._seen = b"", True
+                continue
+            size += len(block)
+            if size > room:
+                capped = "max_stream_bytes"
+                del blocks[index:]
+                break
             if self.ended is None and mark in (Mark.END, Mark.ERROR):
                 self.ended = self._end(mark)
             self._seen = self._seen or mark is not Mark.BLANK
-            if mark is self._left_out:
-                blocks[index], size = b"", size - len(block)
-            else:
-                events += self._is_event(mark, block)
+            events += self._is_event(mark, block)
         if not capped and splitter.held > cap:
             capped = "max_event_bytes"
         return self._take(b"".join(blocks), events, self._cap(capped) if capped else None)

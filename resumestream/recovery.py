@@ -108,7 +108,7 @@ async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Endi
         return None
     dialect = spoken(info.new.dialect, head)
     splitter = dialect.framing.splitter
-    if splitter is None or (start and not dialect.framing.findable):
+    if splitter is None:
         return None
     data = b""
     try:

@@ -282,6 +282,12 @@ def test_chat_ends_with_done_only() -> None:
         assert scanner.scan(text) is not Mark.END
 
 
+def test_vllm_has_its_own_errors() -> None:
+    """An object that says to be one, in place of a chunk; the client sees it as it came."""
+    scanner, marks = scanned("openai-chat", {"object": "error", "message": "m", "type": "BadRequestError", "code": 400})
+    assert (marks, scanner.error) == ([Mark.ERROR], "BadRequestError")
+
+
 @pytest.mark.parametrize(
     ("error", "described"),
     [

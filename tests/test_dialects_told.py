@@ -166,7 +166,8 @@ def test_groq_tells_it_in_a_place_of_its_own() -> None:
         ([{"usageMetadata": {"promptTokenCount": 1}}, {"usageMetadata": {"promptTokenCount": 2}}], "", (2, None, None)),
         ({"model": "m", "done": True, "prompt_eval_count": 1, "eval_count": 2}, "m", (1, 2, 3)),
         ({"output": {}, "usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}}, "", (1, 2, 3)),
-        ({"total_count": 7, "usage": "x", "model": ["m"]}, "", (None, None, None)),
+        ({"usage": "x", "model": ["m"]}, "", (None, None, None)),
+        ({"total_count": 7}, "", (None, None, None)),
         ("usage", "", (None, None, None)),
     ],
 )
@@ -176,6 +177,7 @@ def test_json_answers_tell_it_whoever_sends_them(body: object, model: str, token
     for reading in (feed("plain", text), feed("plain", b"\n  ", *(text[at : at + 1] for at in range(len(text))))):
         assert (reading.model, *counts(reading.usage)) == (model, *tokens)
         assert (reading.model, *counts(reading.usage)) == (model, *tokens)
+        assert (reading.usage is None) is (tokens == (None, None, None))
     half = feed("plain", text[:-1])
     assert (half.model, half.usage) == ("", None)
 
@@ -249,6 +251,17 @@ def test_what_only_we_asked_for_is_left_out_at_the_end_as_well() -> None:
     alone = feed("openai-chat", event(ASKED), ours=True)
     assert (alone.tail, alone.begun) == (0, True)
     assert alone.finish(None, framed=True)[1].detail == "no_terminal_event"
+
+
+def test_what_is_left_out_takes_no_room() -> None:
+    """A cap counts what the log gets."""
+    kept = event(CHAT) + b"data: [DONE]\n\n"
+    for body in (event(ASKED) + kept, kept + event(ASKED)):
+        reading = Reading(
+            named("openai-chat"), policy=Policy(max_stream_bytes=len(kept)), where="it", usage_is_ours=True
+        )
+        portion = reading.feed(body)
+        assert (portion.data, portion.capped) == (kept, None)
 
 
 STREAMING = b'{"model": "m", "stream": true, "n": 1.50, "x": 1}'

@@ -104,6 +104,7 @@ def _raw(headers: bytes) -> bytes:
         pack(">II", 20, 5) + pack(">I", crc32(pack(">II", 20, 5))) + bytes(8),
         pack(">II", 2**32 - 1, 0) + pack(">I", crc32(pack(">II", 2**32 - 1, 0))),
         message_of(KIND, b"{}")[:7] + b"\xff" + message_of(KIND, b"{}")[8:],
+        message_of(KIND, b"{}")[:8] + b"\xff" + message_of(KIND, b"{}")[9:],
     ],
 )
 def test_after_what_is_no_message_there_is_none(garbage: bytes) -> None:

@@ -54,8 +54,6 @@ class Framing:
     """Of the answers that are cut this way."""
     splitter: Callable[[], BlockSplitter] | None = None
     """None: every byte is a boundary."""
-    findable: bool = True
-    """Whether the next boundary can be found from any byte on."""
 
 
 SSE = Framing(frozenset({"text/event-stream"}), Splitter)
@@ -63,5 +61,5 @@ LINES = Framing(
     frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}),
     LineSplitter,
 )
-MESSAGES = Framing(frozenset({"application/vnd.amazon.eventstream"}), MessageSplitter, findable=False)
+MESSAGES = Framing(frozenset({"application/vnd.amazon.eventstream"}), MessageSplitter)
 BYTES = Framing()
