@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from resumestream import Policy
+from resumestream.dialects import expected, spoken
+from resumestream.model import Head
+from resumestream.ports import Mark
 from resumestream.testing.provider import Script, ScriptedProvider
 
 from .clients.plain import Plain, Reply
@@ -267,6 +270,33 @@ def test_a_cut_anywhere_keeps_the_whole_events_before_it(recording: Recording, s
             assert reply.cut
             assert reply.body == recording.body[:kept]
         assert late.headers["stream-outcome"] == "truncated"
+
+
+@pytest.mark.parametrize("recording", ALL, ids=str)
+def test_a_caller_learns_of_the_end_in_the_providers_own_way(recording: Recording, stored: House) -> None:
+    """Stopped within an event: what is whole, then one error of that wire; a broken body where it has none."""
+    head = Head(recording.status, tuple(recording.headers.items()))
+    dialect = spoken(expected(None, recording.target), head)
+    place = len(recording.body) // 2
+    kept = max(end for end in recording.whole_ends if end <= place)
+    stored.provider.script(replace(recording.script((50,)), fault="stall", at_byte=place))
+    response = stored.plain.begin(
+        "POST", recording.target, json.dumps(recording.request).encode(), {"Idempotency-Key": f"stop-{recording}"}
+    )
+    if kept:
+        assert response.read(kept) == recording.body[:kept]
+    with Plain(stored.url) as other:
+        assert other.post(f"/streams/{response.headers['stream-id']}/cancel", None).status == 202
+    last = stored.plain.rest(response)
+    stored.provider.release()
+    assert last.cut is (dialect.error_frame("code", "message") is None)
+    if last.cut:
+        assert last.body == b""
+        return
+    assert dialect.framing.splitter is not None
+    assert dialect.framing.splitter().feed(last.body) == [last.body]
+    assert dialect.scanner().scan(last.body) is Mark.ERROR
+    assert b"stopped on request" in last.body
 
 
 @pytest.mark.parametrize("recording", ALL, ids=str)
