@@ -115,7 +115,9 @@ class Reading:
         if ending is None:
             ending = cut or self._by_itself(framed)
         whole = ending.completed or ending.detail == "error_event"
-        portion = self._take(rest, events) if rest and whole and self._fits(rest) else Portion(b"", 0)
+        if whole and not self._fits(rest):
+            ending, whole = self._cap("max_stream_bytes"), False
+        portion = self._take(rest, events) if rest and whole else Portion(b"", 0)
         return portion, ending if whole else ending.after(self.tail, self.events)
 
     def _by_itself(self, framed: bool) -> Ending:

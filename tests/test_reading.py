@@ -162,3 +162,21 @@ def test_a_cap_leaves_no_hole() -> None:
         assert portion.data == b"data: 1\n\n"
         last, ending = one.finish(portion.capped)
         assert (last.data, ending.detail) == (b"", "max_event_bytes")
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (CHAT[: ENDS[2]] + b": behind the last finish reason", "framed_end"),
+        (CHAT + b"data: behind the end", "end_seen"),
+        (CHAT[: ENDS[0]] + b'data: {"error":{"message":"overloaded"}}', "error_event"),
+    ],
+)
+def test_a_last_piece_that_does_not_fit_is_missing(body: bytes, detail: str) -> None:
+    """What is no whole event counts as well: without it nothing is complete, and no failure is told."""
+    for room, expected in ((len(body), detail), (len(body) - 1, "max_stream_bytes")):
+        one = reading(policy=Policy(max_stream_bytes=room))
+        fed = one.feed(body)
+        last, ending = one.finish(fed.capped, framed=True)
+        assert ending.detail == expected
+        assert (fed.data + last.data == body) is (expected == detail)

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
 
@@ -149,6 +149,10 @@ def read(dialect: Dialect, pieces: list[bytes], chance: Random) -> None:
     assert body.startswith(payload), "what is logged is not what came"
     assert len(payload) == reading.tail
     assert payload == body or capped or not ending.completed, "a part looks complete"
+    if dialect.framing.splitter and not ending.completed and ending.detail != "error_event":
+        splitter = dialect.framing.splitter()
+        blocks = [block for piece in pieces for block in splitter.feed(piece)]
+        assert len(payload) in accumulate(map(len, blocks), initial=0), "half a block was logged"
     assert len(ending.message) < 1000
     reading.usage, reading.model  # noqa: B018
 
