@@ -83,6 +83,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Random cuts and damage on every transcript, for five minutes; arguments after `--` go to the program."""
+    install(session, ".")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """A short benchmark: ratios to a plain relay in the same run."""
     install(session, ".[trio]", groups=("test", "bench"))

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from resumestream import errors, policy
+from resumestream.dialects import DIALECTS
 from resumestream.errors import ResumeStreamError as BaseError
 from resumestream.lifecycle import ENDINGS, TRANSITIONS, Moved
 from resumestream.model import State
@@ -61,6 +62,24 @@ def policy_table() -> str:
     return table(["field", "default", "meaning"], rows)
 
 
+def dialect_table() -> str:
+    """Every dialect: where it is expected, how it ends, and what may be added to it."""
+    rows = []
+    for dialect in DIALECTS.values():
+        media = (
+            ", ".join(map(code, sorted(dialect.framing.media_types))) if dialect is not DIALECTS["plain"] else "other"
+        )
+        where = (
+            f"`{dialect.endpoint.pattern}`".replace("|", r"\|") if dialect.endpoint else code(dialect.header or None)
+        )
+        added = dialect.error_frame("code", "message") and sentence(type(dialect).error_frame.__doc__)
+        kept = dialect.keepalive and code(repr(dialect.keepalive)[2:-1])
+        rows.append([code(dialect.name), media, where, sentence(type(dialect).__doc__), kept or "", added or ""])
+    return table(
+        ["dialect", "media type", "path or header", "how it ends", "keep-alive", "failure in the stream"], rows
+    )
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
@@ -83,6 +102,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     "lifecycle-table": lifecycle_table,
     "error-table": error_table,
     "policy-table": policy_table,
+    "dialect-table": dialect_table,
 }
 
 

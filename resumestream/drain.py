@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
@@ -11,7 +12,7 @@ from .endings import SEGMENT_ENDED, Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
 from .lifecycle import Moved, move
 from .live import Live
-from .model import Attempt, Head, Lease, Segment
+from .model import Attempt, Head, Lease, Seal, Segment
 from .policy import Policy
 from .ports import LogStore
 from .pour import Pour
@@ -46,6 +47,7 @@ class Drain:
         """Something on our side failed, not the provider's."""
         self._ending: Ending | None = None
         """What it all comes to, as far as is known."""
+        self._metered: Callable[[Ending], Seal] = lambda ending: ending.seal
         self._unrecorded: Attempt | None = None
         """The call that ending is of, where it is not in the record yet."""
         self._dead: Segment | None = None
@@ -152,9 +154,10 @@ class Drain:
         step, head = self._following(pour, failed), self._live.info.head
         if pour.shown or head is None or failed is Failed.OURS:
             self._ending = replace(ending, released=ending.released and not self._billed)
+            self._metered = pour.metered
             self._unrecorded = None if pour.shown else pour.attempt
         if pour.shown and step and head:
-            ended = replace(ending.seal, detail=ending.detail if ending.told else SEGMENT_ENDED)
+            ended = replace(pour.metered(ending), detail=ending.detail if ending.told else SEGMENT_ENDED)
             info = self._live.info
             self._dead = Segment(info.tail, info.events, head, replace(ended, sealed_at=self._store.now()))
         elif pour.attempt and not pour.shown and (step or head):
@@ -196,7 +199,7 @@ class Drain:
                 try:
                     ending = self._failed or await self._final(lease)
                     move(live.info.state, ending.moved)
-                    live.sealed(await self._store.seal(lease, ending.seal))
+                    live.sealed(await self._store.seal(lease, self._metered(ending)))
                 except StoreBusy as error:
                     logger.warning("stream %s is not sealed yet: %s", lease.stream, error.message)
                 except Exception as error:

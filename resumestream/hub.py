@@ -44,6 +44,9 @@ logger = logging.getLogger("resumestream")
 CLOSE_S = 2
 """How long the last seals may take when the Hub ends."""
 
+ENDING_S = 1.0
+"""How long who asks for a stream without an owner waits for its end, before being told to ask again."""
+
 ID_BYTES = 18
 """144 random bits a stream id, above the 128 that make it unguessable."""
 
@@ -298,12 +301,18 @@ class Hub:
 
     async def answered(self, stream: StreamId) -> StreamInfo:
         """The record once the upstream's head is known or the stream has ended. Raises Draining, StreamNotFound."""
+        until = math.inf
         while True:
             info = await self.stat(stream)
             live = self._live.get(stream)
             given_up = live.failed is not None if live else info.new.worker == self.worker
             if info.sealed or (info.head and not given_up and not (live and live.abandoned)):
                 return info
+            if given_up and not self.draining:  # it is being ended, which takes milliseconds, or it cannot be for now
+                until = min(until, anyio.current_time() + ENDING_S)
+                if anyio.current_time() < until:
+                    await anyio.sleep(ENDING_S / 50)
+                    continue
             if self.draining or given_up:
                 raise Draining("this stream has no owner for the moment; ask again", stream=stream, retry_after_s=1)
             live = live or self.reads.follow(info)

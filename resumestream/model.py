@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal, NewType
 
 from .errors import ConfigError
+from .usage import Usage
 
 StreamId = NewType("StreamId", str)
 """At least 128 random bits, URL-safe, never reused."""
@@ -61,11 +62,16 @@ class Head:
         return self.get("content-type") or ""
 
     @property
-    def is_sse(self) -> bool:
-        """Whether the payload can be read as events: one that came compressed is kept as it is, and is only bytes."""
+    def media_type(self) -> str:
+        """Of a body that can be read; empty for one that came compressed: it is kept as it is, and is only bytes."""
         if self.get("content-encoding") not in (None, "identity"):
-            return False
-        return self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
+            return ""
+        return self.content_type.partition(";")[0].strip().lower()
+
+    @property
+    def is_sse(self) -> bool:
+        """Whether the payload can be read as events."""
+        return self.media_type == "text/event-stream"
 
     @property
     def ok(self) -> bool:
@@ -90,21 +96,8 @@ class Seal:
     """Store clock; until then a released key gets the recorded answer, as the provider's `Retry-After` asked."""
     sealed_at: float = 0.0
     usage: Usage | None = None
-    """What the last provider call reported; the record keeps it with that call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that a provider reported for one call; None: it did not say."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    total_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    reasoning_tokens: int | None = None
     model: str = ""
-    verbatim: str = ""
-    """The provider's own object, as JSON text."""
+    """What the last provider call reported; the record keeps both with that call."""
 
 
 ResumeKind = Literal["responses", "resumestream"]
@@ -134,6 +127,8 @@ class Attempt:
     """Payload that came of it; as `outcome` and `ended_at`, known once it has ended."""
     outcome: Outcome | None = None
     usage: Usage | None = None
+    model: str = ""
+    """As the provider names it; empty where it does not say."""
     remote: Remote | None = None
 
 
@@ -190,6 +185,8 @@ class NewStream:
     labels: tuple[str, ...] = ()
     on_disconnect: str = "continue"
     dialect: str = "unknown"
+    usage_is_ours: bool = False
+    """The provider was asked by us to tell the usage: that event is left out of the log."""
     previous: StreamId | None = None
 
 
@@ -235,7 +232,8 @@ class StreamInfo:
         """With another provider call; see LogStore.begin."""
         attempts, segments = self.attempts, self.ended
         if ended:
-            attempts, segments = closed(attempts, ended.seal, ended.end), (*segments, ended)
+            attempts = closed(attempts, ended.seal, ended.end)
+            segments = (*segments, replace(ended, seal=replace(ended.seal, usage=None, model="")))
         return replace(self, attempts=(*attempts, attempt), ended=segments, head=head or self.head)
 
     @property
@@ -303,7 +301,12 @@ def closed(attempts: tuple[Attempt, ...], seal: Seal, tail: int) -> tuple[Attemp
         return attempts
     index, before = open_[-1], sum(attempt.bytes for attempt in attempts)
     ended = replace(
-        attempts[index], ended_at=seal.sealed_at, bytes=tail - before, outcome=seal.outcome, usage=seal.usage
+        attempts[index],
+        ended_at=seal.sealed_at,
+        bytes=tail - before,
+        outcome=seal.outcome,
+        usage=seal.usage,
+        model=seal.model,
     )
     return (*attempts[:index], ended, *attempts[index + 1 :])
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
+from .framing import Framing
 from .model import (
     Attempt,
     Binding,
@@ -27,6 +29,7 @@ from .model import (
     StreamId,
     StreamInfo,
 )
+from .usage import Usage
 
 if TYPE_CHECKING:
     import anyio
@@ -212,16 +215,17 @@ class Source(Protocol):
 
 
 class Mark(Enum):
-    """What one block of an event stream means to its dialect."""
+    """What one block of a body means to its dialect."""
 
-    BLANK = "no data line"
+    BLANK = "nothing: a comment, an empty line"
     EVENT = "an event"
+    USAGE = "an event that tells the usage and nothing else"
     END = "the provider's semantic end"
     ERROR = "the provider's own error"
 
 
 class Scanner(Protocol):
-    """One stream's reading of a dialect. Never raises on provider garbage: what it does not know is an EVENT."""
+    """One answer's reading of a dialect. Never raises on provider garbage: what it does not know is an EVENT."""
 
     def scan(self, block: bytes) -> Mark:
         """What this whole block means, given those before it."""
@@ -234,19 +238,41 @@ class Scanner(Protocol):
     error: str
     """After a Mark.ERROR: the provider's code or message, at most 200 characters; for the seal's message."""
 
+    @property
+    def usage(self) -> Usage | None:
+        """What the blocks so far tell of the tokens. Ask when the answer has ended: it may have to read them."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model that answers, as the provider names it, at most 200 characters; empty where it does not."""
+        ...
+
 
 class Dialect(Protocol):
-    """A provider's grammar. Adding one is one file and one fixture."""
+    """A provider's grammar. Adding one is one file, its line in `dialects/__init__.py`, and one fixture."""
 
     name: str
-    keepalive: bytes | None
+    framing: Framing
+    """How its wire is cut into blocks, and so which media types it can be."""
+    endpoint: re.Pattern[str] | None = None
+    """Paths (without query) whose answers speak it, where the configuration says nothing."""
+    header: str = ""
+    """A response header that nobody else sends, in lower case."""
+    keepalive: bytes | None = None
     """Bytes every known client of this wire ignores between two events; None where unsure."""
 
     def scanner(self) -> Scanner: ...
 
     def error_frame(self, code: str, message: str) -> bytes | None:
-        """The in-band event that the provider's SDK turns into its own exception; None where there is none."""
-        ...
+        """The in-band event by which this wire tells a failure: the provider's SDK raises it, or at least knows it for
+        one. None where there is none."""
+        return None
+
+    def asking_usage(self, body: bytes) -> bytes | None:
+        """The request body that makes the provider add an event of usage (`Mark.USAGE`) which `body` does not ask for.
+        None where it does, where that is no streaming request, and where nothing needs to be asked."""
+        return None
 
 
 class Duties(Protocol):

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import anyio
 
-from .dialects import spoken
+from .dialects import PLAIN, spoken
 from .endings import Ending
 from .errors import OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
 from .lifecycle import Moved
 from .live import Live
-from .model import Attempt, Head, Lease
+from .model import Attempt, Head, Lease, Seal
 from .policy import Policy
 from .ports import Answer, LogStore, Source
 from .reading import Portion, Reading
@@ -86,7 +86,7 @@ class Pour:
 
     async def refusal(self, answer: Answer) -> None:
         """A definite non-2xx is the answer, verbatim."""
-        reading = Reading(spoken("unknown", answer.head).scanner(), sse=False, policy=self._policy, where=self._where)
+        reading = Reading(PLAIN, policy=self._policy, where=self._where)
         while True:
             self._deadline(self._policy.settle_s, self._refused(answer))
             try:
@@ -116,8 +116,8 @@ class Pour:
         return reading
 
     def _new_reading(self, head: Head) -> Reading:
-        scanner = spoken(self._live.info.new.dialect, head).scanner()
-        return Reading(scanner, sse=head.is_sse, policy=self._policy, where=self._where)
+        dialect = spoken(self._live.info.new.dialect, head)
+        return Reading(dialect, policy=self._policy, where=self._where, usage_is_ours=self._live.info.new.usage_is_ours)
 
     async def end(self) -> Ending:
         """What the call came to, its last bytes logged. May be called again where that raised. Raises StoreError."""
@@ -142,6 +142,11 @@ class Pour:
         if not self.answer.head.ok:
             return of_status(self.answer.head.status)
         return Failed.CUT if self.reading and self.reading.tail else Failed.UNKNOWN
+
+    def metered(self, ending: Ending) -> Seal:
+        """The seal of that ending, with what the provider told of its tokens."""
+        reading = self.reading
+        return replace(ending.seal, usage=reading.usage, model=reading.model) if reading else ending.seal
 
     @property
     def retry_after_s(self) -> float | None:

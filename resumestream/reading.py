@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .endings import Ending
-from .framing import Splitter, has_data
+from .framing import SSE, BlockSplitter, has_data
 from .policy import Policy
-from .ports import Mark, Scanner
+from .ports import Dialect, Mark
+from .usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,19 @@ class Portion:
 
 
 class Reading:
-    """One answer, read from its first byte to its end. `tail` and `events` count what it gave to the log."""
+    """One answer, read from its first byte to its end. `tail` and `events` count what it gave to the log; only server-
+    sent events are counted as such.
 
-    def __init__(self, scanner: Scanner, *, sse: bool, policy: Policy, where: str) -> None:
-        self._scanner, self._policy, self._where = scanner, policy, where
-        self._splitter = Splitter() if sse else None
+    `usage_is_ours`: the event that only tells the usage was asked for by us, not by the caller, and is left out.
+    """
+
+    def __init__(self, dialect: Dialect, *, policy: Policy, where: str, usage_is_ours: bool = False) -> None:
+        self._scanner, self._policy, self._where = dialect.scanner(), policy, where
+        self._splitter = dialect.framing.splitter() if dialect.framing.splitter else None
+        self._counts = dialect.framing is SSE
+        self._left_out = Mark.USAGE if usage_is_ours else None
+        self._seen = False
+        """An event, or what takes its place on this wire."""
         self.tail = 0
         self.events = 0
         self._capped: Ending | None = None
@@ -34,38 +43,57 @@ class Reading:
     @property
     def begun(self) -> bool:
         """Whether any byte came."""
-        return self.tail > 0 or (self._splitter is not None and self._splitter.held > 0)
+        return self.tail > 0 or self._seen or (self._splitter is not None and self._splitter.held > 0)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the answer has told of its tokens. Ask at its end."""
+        return self._scanner.usage
+
+    @property
+    def model(self) -> str:
+        """The model that answers, as the provider names it; empty where it does not."""
+        return self._scanner.model
 
     def feed(self, data: bytes) -> Portion:
         """Body bytes as they came. An event that is not whole yet is held back."""
         if self._splitter is not None:
-            return self._events(self._splitter, data)
+            return self._blocks(self._splitter, data)
+        self._scanner.scan(data)
         room = self._policy.max_stream_bytes - self.tail
         return self._take(data[:room], 0, self._cap("max_stream_bytes") if len(data) > room else None)
 
-    def _events(self, splitter: Splitter, data: bytes) -> Portion:
+    def _blocks(self, splitter: BlockSplitter, data: bytes) -> Portion:
         cap, room = self._policy.max_event_bytes, self._policy.max_stream_bytes - self.tail
         blocks, events, size, capped = splitter.feed(data), 0, 0, ""
         for index, block in enumerate(blocks):
-            size += len(block)
-            if len(block) > cap or size > room:
-                capped = "max_event_bytes" if len(block) > cap else "max_stream_bytes"
+            if len(block) > cap:
+                capped = "max_event_bytes"
                 del blocks[index:]
                 break
             mark = self._scanner.scan(block)
+            if mark is self._left_out:
+                blocks[index], self._seen = b"", True
+                continue
+            size += len(block)
+            if size > room:
+                capped = "max_stream_bytes"
+                del blocks[index:]
+                break
             if self.ended is None and mark in (Mark.END, Mark.ERROR):
-                self.ended = self._end(mark, first=self.events + events == 0)
-            events += _is_event(mark, block)
+                self.ended = self._end(mark)
+            self._seen = self._seen or mark is not Mark.BLANK
+            events += self._is_event(mark, block)
         if not capped and splitter.held > cap:
             capped = "max_event_bytes"
         return self._take(b"".join(blocks), events, self._cap(capped) if capped else None)
 
-    def _end(self, mark: Mark, *, first: bool) -> Ending:
+    def _end(self, mark: Mark) -> Ending:
         """An error before anything else was not billed, so it releases the key."""
         if mark is Mark.END:
             return Ending.of("end_seen", where=self._where)
         ending, said = Ending.of("error_event", where=self._where), self._scanner.error
-        return replace(ending, message=f"{ending.message}: {said}" if said else ending.message, released=first)
+        return replace(ending, message=f"{ending.message}: {said}" if said else ending.message, released=not self._seen)
 
     def finish(self, cut: Ending | None, *, framed: bool = False) -> tuple[Portion, Ending]:
         """The body ended: cut as `cut` says, or by itself. Returns the last portion, and the ending it makes.
@@ -80,12 +108,16 @@ class Reading:
         if ending is None and rest:
             mark = self._scanner.scan(rest)
             if mark is Mark.ERROR or (mark is Mark.END and cut is None and framed):
-                ending = self._end(mark, first=self.events == 0)
-            events = int(_is_event(mark, rest))
+                ending = self._end(mark)
+            events = int(self._is_event(mark, rest))
+            if mark is self._left_out:
+                rest = b""
         if ending is None:
             ending = cut or self._by_itself(framed)
         whole = ending.completed or ending.detail == "error_event"
-        portion = self._take(rest, events) if rest and whole and self._fits(rest) else Portion(b"", 0)
+        if whole and not self._fits(rest):
+            ending, whole = self._cap("max_stream_bytes"), False
+        portion = self._take(rest, events) if rest and whole else Portion(b"", 0)
         return portion, ending if whole else ending.after(self.tail, self.events)
 
     def _by_itself(self, framed: bool) -> Ending:
@@ -107,7 +139,6 @@ class Reading:
     def _cap(self, name: str) -> Ending:
         return Ending.of(name, limit=getattr(self._policy, name))
 
-
-def _is_event(mark: Mark, block: bytes) -> bool:
-    """Whether it counts as one: some report an error in a block without data, which is none."""
-    return mark is not Mark.BLANK and (mark is not Mark.ERROR or has_data(block))
+    def _is_event(self, mark: Mark, block: bytes) -> bool:
+        """Whether it counts as one: some report an error in a block without data, which is none."""
+        return self._counts and mark is not Mark.BLANK and (mark is not Mark.ERROR or has_data(block))

@@ -12,7 +12,6 @@ import anyio
 from .dialects import spoken
 from .endings import Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
-from .framing import Splitter
 from .model import Attempt, Gone, Lease, StreamId, StreamInfo
 from .policy import Policy
 from .ports import LogStore
@@ -119,7 +118,11 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt) 
 async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Ending | None:
     """The end of the answer, if the log has it: its owner died in the moment between that and the seal."""
     head, start = info.head, max(info.base, info.tail - LAST_BYTES)
-    if head is None or not head.is_sse:
+    if head is None:
+        return None
+    dialect = spoken(info.new.dialect, head)
+    splitter = dialect.framing.splitter
+    if splitter is None:
         return None
     data = b""
     try:
@@ -129,10 +132,10 @@ async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Endi
         logger.error("stream %s: the end of its log cannot be read: %s", info.id, error.message)
         return None
     where = info.new.upstream or "the source"
-    reading = Reading(spoken(info.new.dialect, head).scanner(), sse=True, policy=policy, where=where)
+    reading = Reading(dialect, policy=policy, where=where)
     if start == info.base:
         reading.feed(data)
         return reading.ended
-    for block in Splitter().feed(data)[1:]:  # the first may be the rest of an event
+    for block in splitter().feed(data)[1:]:  # the first may be the rest of an event
         reading.feed(block)
     return reading.ended and replace(reading.ended, released=False)  # what comes so late was not the first

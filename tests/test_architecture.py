@@ -21,7 +21,7 @@ ROOT = "resumestream"
 # One layer a line, from the ground up. A module imports from lower layers only; within PURE also sideways.
 # A package (`stores`, `http`, ...) is one name here. A new module gets its name into exactly one layer.
 HOUSE = """
-errors model redaction
+errors model redaction usage
 policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals remote
 audience
 stores upstream sources live eviction route

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from resumestream.dialects import DIALECTS, expected, named, spoken
 from resumestream.errors import ConfigError
-from resumestream.framing import Splitter, data_of, event_name
+from resumestream.framing import LINES, MESSAGES, SSE, Framing
 from resumestream.model import Head
-from resumestream.ports import Dialect, Mark, Scanner
+from resumestream.ports import Mark, Scanner
+from resumestream.usage import MOST_CHARS
 
 CHECKOUT = Path(__file__).parents[1]
 FIXTURES = CHECKOUT / "fixtures"
 RECORDINGS = CHECKOUT.parent / "shared" / "recordings"
-SSE = Head(200, (("content-type", "text/event-stream; charset=utf-8"),))
 
 
 @dataclass(frozen=True)
@@ -31,31 +31,42 @@ class Expected:
     events: int = 0
     terminal: Mark | None = None
     framed: bool = False
-    """Whether a framed end after it all is an end; never before its last event unless `unknown`."""
+    """Whether a framed end after it all is an end; never before its first event unless there is no grammar."""
     error: str = ""
     configured: str | None = None
+    after: int = 0
+    """Events behind the terminal one."""
 
 
 TRANSCRIPTS = {
     "anthropic": Expected("anthropic", 44, Mark.END),
     "anthropic-error": Expected("anthropic", 15, Mark.ERROR, error="overloaded_error"),
-    "binary-events": Expected("unknown", framed=True),
+    "bedrock": Expected("bedrock", 40, Mark.END, framed=True),
+    "bedrock-error": Expected("bedrock", 10, Mark.ERROR, error="throttlingException"),
+    "bedrock-invoke": Expected("bedrock", 23, Mark.END),
     "gemini": Expected("gemini", 11, framed=True),
     "gemini-error": Expected("gemini", 4, Mark.ERROR, error="UNAVAILABLE"),
-    "ndjson": Expected("unknown", framed=True),
+    "gemini-interactions": Expected("gemini-interactions", 24, Mark.END, after=1),
+    "gemini-interactions-error": Expected("gemini-interactions", 10, Mark.ERROR, error="resource_exhausted"),
+    "langgraph": Expected("langgraph", 21, Mark.END, framed=True),
+    "langgraph-error": Expected("langgraph", 11, Mark.ERROR, framed=True, error="ValueError"),
+    "ollama": Expected("ollama", 38, Mark.END),
+    "ollama-error": Expected("ollama", 13, Mark.ERROR, error="an error was encountered while running the model"),
     "openai-chat": Expected("openai-chat", 41, Mark.END, framed=True),
     "openai-chat-comments": Expected("openai-chat", 40, Mark.END, framed=True),
     "openai-chat-error": Expected("openai-chat", 11, Mark.ERROR, error="tool_use_failed"),
-    "openai-chat-json": Expected("unknown", framed=True),
+    "openai-chat-json": Expected("plain", framed=True),
     "openai-chat-two-choices": Expected("openai-chat", 25, framed=True),
     "openai-responses": Expected("openai-responses", 45, Mark.END),
     "openai-responses-failed": Expected("openai-responses", 13, Mark.ERROR, error="server_error"),
+    "ui-message-stream": Expected("ui-message-stream", 29, Mark.END, framed=True),
+    "ui-message-stream-error": Expected("ui-message-stream", 13, Mark.ERROR, error="An error occurred."),
     "unknown-cr": Expected("unknown", 13, framed=True),
     # Recorded from real providers.
     "anthropic-text-editor-code-execution.1": Expected("anthropic", 62, Mark.END),
     "anthropic-thinking.1": Expected("anthropic", 118, Mark.END),
     "anthropic-web-search-pause-turn.1": Expected("anthropic", 168, Mark.END),
-    "bedrock-converse.1": Expected("unknown", framed=True),
+    "bedrock-converse.1": Expected("bedrock", 33, Mark.END, framed=True),
     "deepseek-reasoning.1": Expected("openai-chat", 212, Mark.END, framed=True),
     "gemini-text.1": Expected("gemini", 1, framed=True),
     "gemini-text.3": Expected("gemini", 2, framed=True),
@@ -80,9 +91,11 @@ def body_of(meta: Path) -> bytes:
     return body.read_bytes()
 
 
-def blocks_of(stream: bytes) -> list[bytes]:
+def blocks_of(stream: bytes, framing: Framing = SSE) -> list[bytes]:
     """Blocks, and the rest as a last one."""
-    splitter = Splitter()
+    if framing.splitter is None:
+        return [stream]
+    splitter = framing.splitter()
     blocks = splitter.feed(stream)
     return [*blocks, splitter.rest()] if splitter.held else blocks
 
@@ -108,19 +121,19 @@ def test_transcripts(meta: Path) -> None:
     scanner = dialect.scanner()
     assert dialect.name == told.dialect
     marks, framed = [], [scanner.ends_at_framed_end()]
-    if head.is_sse:
-        for block in blocks_of(body_of(meta)):
-            mark = scanner.scan(block)
-            if mark is not Mark.BLANK:
-                marks.append(mark)
-                framed.append(scanner.ends_at_framed_end())
+    for block in blocks_of(body_of(meta), dialect.framing):
+        mark = scanner.scan(block)
+        if mark is not Mark.BLANK:
+            marks.append(mark)
+            framed.append(scanner.ends_at_framed_end())
     terminal = [told.terminal] if told.terminal else []
     extra = 1 if meta.stem == "gemini-error" else 0  # its error is no event
     assert len(marks) == told.events + extra
-    assert [mark for mark in marks if mark is not Mark.EVENT] == terminal
-    assert marks[len(marks) - len(terminal) :] == terminal
+    seen = [mark for mark in marks[: len(marks) - told.after] if mark in (Mark.END, Mark.ERROR)]
+    assert seen == terminal
+    assert marks[len(marks) - told.after - len(terminal) :][: len(terminal)] == terminal
     assert framed[-1] is told.framed
-    assert framed[0] is (dialect.name == "unknown")
+    assert framed[0] is (dialect.name in ("unknown", "plain"))
     assert scanner.error == told.error
 
 
@@ -159,6 +172,17 @@ def test_a_framed_end_is_no_end_before_the_last_finish() -> None:
         ("/v1beta/models/gemini-2.5-pro:generateContent", "unknown"),
         ("/v1/messages/count_tokens", "unknown"),
         ("/x?next=/v1/messages", "unknown"),
+        ("/v1/projects/p/locations/l/publishers/anthropic/models/river-1:streamRawPredict", "anthropic"),
+        ("/v1/projects/p/locations/l/publishers/mistralai/models/river-1:streamRawPredict", "unknown"),
+        ("/v1/interactions", "gemini-interactions"),
+        ("/v1/interactions/int_1/cancel", "unknown"),
+        ("/runs/stream", "langgraph"),
+        ("/threads/t/runs/stream", "langgraph"),
+        ("/api/chat", "ollama"),
+        ("/api/generate", "ollama"),
+        ("/model/us.amazon.nova-micro-v1%3A0/converse-stream", "bedrock"),
+        ("/model/river-1/invoke-with-response-stream", "bedrock"),
+        ("/model/river-1/converse", "unknown"),
         ("", "unknown"),
     ],
 )
@@ -167,19 +191,47 @@ def test_the_endpoint_tells_the_dialect(path: str, name: str) -> None:
     assert expected(None, path) == name
 
 
-def test_the_configured_dialect_wins_where_there_are_events() -> None:
-    """It beats the path, but a body that is no event stream has no events to read."""
-    assert expected("anthropic", "/v1/chat/completions") == "anthropic"
-    assert spoken("anthropic", SSE).name == "anthropic"
-    for content_type in ("application/json", "application/x-ndjson", "application/vnd.amazon.eventstream", ""):
-        head = Head(200, (("content-type", content_type),))
-        assert spoken("anthropic", head).name == "unknown"
-    assert spoken("anthropic", Head(200)).name == "unknown"
+def head(content_type: str, *more: tuple[str, str]) -> Head:
+    return Head(200, (("content-type", content_type), *more))
+
+
+MEDIA = {
+    SSE: "text/event-stream; charset=utf-8",
+    LINES: "application/x-ndjson",
+    MESSAGES: "application/vnd.amazon.eventstream",
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize(
+    "content_type", ["", "text/plain", "application/json", "audio/mpeg", "Text/Event-Stream", *MEDIA.values()]
+)
+def test_a_wrong_guess_costs_nothing(name: str, content_type: str) -> None:
+    """The configured dialect, or the guessed one, is spoken where the answer is of its media type; else the answer is
+    events, or bytes, that nobody adds anything to."""
+    assert expected(name, "/v1/chat/completions") == name
+    answer = head(content_type)
+    fits = MEDIA.get(named(name).framing, "").partition(";")[0] == content_type.lower().partition(";")[0] != ""
+    other = "unknown" if answer.is_sse else "plain"
+    assert spoken(name, answer).name == (name if fits else other)
+    packed = head(content_type, ("content-encoding", "gzip"))
+    assert spoken(name, packed).name == "plain"
+
+
+def test_headers_tell_what_path_and_configuration_do_not() -> None:
+    """Ollama's path is the AI SDK's as well; an event stream with its header is the latter, and so is any other that
+    nothing else is expected of."""
+    header = ("x-vercel-ai-ui-message-stream", "v1")
+    for name in ("ollama", "unknown", "bedrock", "plain", "ui-message-stream", "of a later version"):
+        assert spoken(name, head("text/event-stream", header)).name == "ui-message-stream"
+    assert spoken("openai-chat", head("text/event-stream", header)).name == "openai-chat"
+    assert spoken("unknown", head("application/json", header)).name == "plain"
+    assert spoken("ollama", head("text/event-stream")).name == "unknown"
 
 
 def test_an_unknown_name_is_refused() -> None:
     """With the names there are, also where the answer would not be read."""
-    with pytest.raises(ConfigError, match="openai-chat, openai-responses, anthropic, gemini, unknown"):
+    with pytest.raises(ConfigError, match=r"openai-chat, openai-responses, anthropic, gemini, .*, unknown, plain"):
         named("openia")
     with pytest.raises(ConfigError, match="'openia'"):
         expected("openia", "/")
@@ -227,6 +279,12 @@ def test_chat_ends_with_done_only() -> None:
         assert scanner.scan(end) is Mark.END
     for text in (b'data: {"x":"[DONE]"}\n\n', b": [DONE]\n\n", b"data: x[DONE]\n\n"):
         assert scanner.scan(text) is not Mark.END
+
+
+def test_vllm_has_its_own_errors() -> None:
+    """An object that says to be one, in place of a chunk; the client sees it as it came."""
+    scanner, marks = scanned("openai-chat", {"object": "error", "message": "m", "type": "BadRequestError", "code": 400})
+    assert (marks, scanner.error) == ([Mark.ERROR], "BadRequestError")
 
 
 @pytest.mark.parametrize(
@@ -403,6 +461,8 @@ def test_garbage_never_raises(name: str, blocks: list[bytes]) -> None:
     for block in blocks:
         assert isinstance(scanner.scan(block), Mark)
         assert isinstance(scanner.ends_at_framed_end(), bool)
+        assert scanner.usage is None or len(scanner.usage.verbatim) <= MOST_CHARS
+        assert len(scanner.model) <= 200
         assert len(scanner.error) <= 200
         assert scanner.error.isprintable()
 
@@ -421,6 +481,7 @@ def test_misshapen_parts_are_skipped(items: object) -> None:
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 def test_hostile_json_never_raises(name: str) -> None:
     """Nesting beyond the recursion limit, numbers beyond the digit limit, other encodings."""
+    harmless = Mark.BLANK if name == "plain" else Mark.EVENT
     for data in (
         b"[" * 200_000,
         b'{"error":' * 100_000,
@@ -428,27 +489,5 @@ def test_hostile_json_never_raises(name: str) -> None:
         '{"error"'.encode("utf-16"),
     ):
         block = b'data: "error" "finish_reason":"x" message_stop response.failed\ndata: ' + data + b"\n\n"
-        assert named(name).scanner().scan(block) is Mark.EVENT
-        assert named(name).scanner().scan(b"data: " + data + b"\n\n") is Mark.EVENT
-
-
-# --- what we add to a stream ------------------------------------------------------------------------------------
-
-HOSTILE = 'x"\r\n\r\ndata: [DONE]\n\nevent: y\u2028\u0085\x00\ud800\\'
-
-
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
-def test_an_error_frame_is_one_event(dialect: Dialect) -> None:
-    """Whatever the texts hold, it is one event in the dialect's line ends that its own scanner takes for an error."""
-    frame = dialect.error_frame(HOSTILE, HOSTILE)
-    if dialect.name == "unknown":
-        assert frame is None
-        assert dialect.keepalive is None
-        return
-    assert frame is not None
-    assert Splitter().feed(frame) == [frame]
-    end = b"\r\n" if dialect.name == "gemini" else b"\n"
-    assert frame.count(b"\n") == frame.count(end) == (3 if event_name(frame) else 2)
-    assert frame.count(b"\r") == (frame.count(b"\n") if end == b"\r\n" else 0)
-    assert json.loads(data_of(frame))["error"]["message"] == HOSTILE
-    assert dialect.scanner().scan(frame) is Mark.ERROR
+        assert named(name).scanner().scan(block) is harmless
+        assert named(name).scanner().scan(b"data: " + data + b"\n\n") is harmless

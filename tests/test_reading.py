@@ -23,8 +23,8 @@ CHAT = (
 ENDS = [index + 2 for index in range(len(CHAT)) if CHAT.startswith(b"\n\n", index)]
 
 
-def reading(dialect: str = "openai-chat", *, sse: bool = True, policy: Policy | None = None) -> Reading:
-    return Reading(named(dialect).scanner(), sse=sse, policy=policy or Policy(), where="the provider")
+def reading(dialect: str = "openai-chat", *, policy: Policy | None = None) -> Reading:
+    return Reading(named(dialect), policy=policy or Policy(), where="the provider")
 
 
 def read(
@@ -72,7 +72,7 @@ def test_an_end_without_a_frame_is_a_cut() -> None:
     body = CHAT[: ENDS[2]]
     assert read(body, [], framed=False)[2].detail == "unframed_end"
     assert read(CHAT, [], framed=False)[2].completed
-    plain = reading("unknown", sse=False)
+    plain = reading("plain")
     plain.feed(b"half of a JSON bo")
     assert plain.finish(None, framed=False)[1].detail == "unframed_end"
 
@@ -115,7 +115,7 @@ def test_the_cap_on_bytes_keeps_whole_events(room: int) -> None:
 
 def test_the_cap_on_bytes_without_events() -> None:
     """Every byte that fits is kept."""
-    one = reading("unknown", sse=False, policy=Policy(max_stream_bytes=5))
+    one = reading("plain", policy=Policy(max_stream_bytes=5))
     assert one.feed(b"abc").capped is None
     portion = one.feed(b"defg")
     assert portion.data == b"de"
@@ -145,7 +145,7 @@ def test_the_cap_on_one_event(sizes: list[int]) -> None:
 def test_an_empty_event_stream_is_a_cut(dialect: str) -> None:
     """A 2xx without a byte is no answer, whatever the frame says; unless no dialect knows better."""
     _, ending = reading(dialect).finish(None, framed=True)
-    assert ending.detail == ("framed_end" if dialect == "unknown" else "no_first_byte")
+    assert ending.detail == ("framed_end" if dialect in ("unknown", "plain") else "no_first_byte")
 
 
 def test_every_detail_has_an_outcome_and_every_loss_a_detail() -> None:
@@ -162,3 +162,21 @@ def test_a_cap_leaves_no_hole() -> None:
         assert portion.data == b"data: 1\n\n"
         last, ending = one.finish(portion.capped)
         assert (last.data, ending.detail) == (b"", "max_event_bytes")
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (CHAT[: ENDS[2]] + b": behind the last finish reason", "framed_end"),
+        (CHAT + b"data: behind the end", "end_seen"),
+        (CHAT[: ENDS[0]] + b'data: {"error":{"message":"overloaded"}}', "error_event"),
+    ],
+)
+def test_a_last_piece_that_does_not_fit_is_missing(body: bytes, detail: str) -> None:
+    """What is no whole event counts as well: without it nothing is complete, and no failure is told."""
+    for room, expected in ((len(body), detail), (len(body) - 1, "max_stream_bytes")):
+        one = reading(policy=Policy(max_stream_bytes=room))
+        fed = one.feed(body)
+        last, ending = one.finish(fed.capped, framed=True)
+        assert ending.detail == expected
+        assert (fed.data + last.data == body) is (expected == detail)

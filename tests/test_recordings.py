@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from resumestream import Policy
+from resumestream.dialects import expected, spoken
+from resumestream.model import Head
+from resumestream.ports import Mark
 from resumestream.testing.provider import Script, ScriptedProvider
 
 from .clients.plain import Plain, Reply
@@ -93,6 +96,20 @@ class Recording:
         for block in self.blocks:
             ends.append(ends[-1] + len(block))
         return sorted({*ends, len(self.body)})
+
+    @cached_property
+    def whole_ends(self) -> list[int]:
+        """Where what a cut keeps may end: behind an event, a line, a message; for any other body anywhere."""
+        if self.is_sse:
+            return self.boundaries
+        if "ndjson" in self.content_type:
+            return [0, *(found.end() for found in re.finditer(rb"\n", self.body))]
+        if "vnd.amazon.eventstream" in self.content_type:
+            ends = [0]
+            while ends[-1] < len(self.body):
+                ends.append(ends[-1] + int.from_bytes(self.body[ends[-1] : ends[-1] + 4], "big"))
+            return ends
+        return [*range(len(self.body) + 1)]
 
     @cached_property
     def event_ends(self) -> list[int]:
@@ -240,10 +257,11 @@ def test_a_reader_of_a_running_stream_resumes_at_every_event(name: str, stored: 
 
 @pytest.mark.parametrize("recording", ALL, ids=str)
 def test_a_cut_anywhere_keeps_the_whole_events_before_it(recording: Recording, stored: House) -> None:
-    """Of a payload without events, every byte. Whoever asks early or late sees it end cut, and no half event."""
+    """Or lines, or messages; of any other payload, every byte. Whoever asks early or late sees it end cut, and no half
+    event."""
     unfinished = len(recording.body) // 2  # no terminal event or error yet
     for place in random.Random(str(recording)).sample(range(1, unfinished), 3):
-        kept = max(end for end in recording.boundaries if end <= place) if recording.is_sse else place
+        kept = max(end for end in recording.whole_ends if end <= place)
         stored.provider.script(replace(recording.script("random:5"), fault="fin", at_byte=place))
         headers = {"Idempotency-Key": f"cut-{recording}-{place}", "Stream-Exact": "true"}
         first = stored.plain.post(recording.target, recording.request, headers)
@@ -252,6 +270,33 @@ def test_a_cut_anywhere_keeps_the_whole_events_before_it(recording: Recording, s
             assert reply.cut
             assert reply.body == recording.body[:kept]
         assert late.headers["stream-outcome"] == "truncated"
+
+
+@pytest.mark.parametrize("recording", ALL, ids=str)
+def test_a_caller_learns_of_the_end_in_the_providers_own_way(recording: Recording, stored: House) -> None:
+    """Stopped within an event: what is whole, then one error of that wire; a broken body where it has none."""
+    head = Head(recording.status, tuple(recording.headers.items()))
+    dialect = spoken(expected(None, recording.target), head)
+    place = len(recording.body) // 2
+    kept = max(end for end in recording.whole_ends if end <= place)
+    stored.provider.script(replace(recording.script((50,)), fault="stall", at_byte=place))
+    response = stored.plain.begin(
+        "POST", recording.target, json.dumps(recording.request).encode(), {"Idempotency-Key": f"stop-{recording}"}
+    )
+    if kept:
+        assert response.read(kept) == recording.body[:kept]
+    with Plain(stored.url) as other:
+        assert other.post(f"/streams/{response.headers['stream-id']}/cancel", None).status == 202
+    last = stored.plain.rest(response)
+    stored.provider.release()
+    assert last.cut is (dialect.error_frame("code", "message") is None)
+    if last.cut:
+        assert last.body == b""
+        return
+    assert dialect.framing.splitter is not None
+    assert dialect.framing.splitter().feed(last.body) == [last.body]
+    assert dialect.scanner().scan(last.body) is Mark.ERROR
+    assert b"stopped on request" in last.body
 
 
 @pytest.mark.parametrize("recording", ALL, ids=str)

@@ -11,7 +11,8 @@ from resumestream.errors import (
     LeaseLost,
     StoreFull,
 )
-from resumestream.model import Attempt, Gone, Lease, NewStream, Outcome, Seal, StreamInfo
+from resumestream.framing.messages import message_of
+from resumestream.model import Attempt, Gone, Head, Lease, NewStream, Outcome, Seal, StreamInfo
 from resumestream.stores import MemoryStore
 
 from .fakes import DONE, ERROR, EVENTS, SSE, FakeSource, broken, new_stream, read, running, sealed, started
@@ -63,6 +64,39 @@ async def test_recovery_believes_the_log(logged: bytes, outcome: Outcome, detail
             info = await hub.stat(new.id)
             assert info.seal is not None
             assert (info.seal.outcome, info.seal.detail) == (outcome, detail)
+
+
+MESSAGE = message_of({":event-type": "contentBlockDelta", ":message-type": "event"}, b"{}")
+LAST = message_of({":event-type": "metadata", ":message-type": "event"}, b"{}")
+LINE, LAST_LINE = b'{"done":false}\n', b'{"done":true}\n'
+
+
+@pytest.mark.parametrize(
+    ("dialect", "content_type", "logged", "outcome"),
+    [
+        ("ollama", "application/x-ndjson", LINE + LAST_LINE, Outcome.COMPLETED),
+        ("ollama", "application/x-ndjson", LINE * 30_000 + LAST_LINE, Outcome.COMPLETED),
+        ("ollama", "application/x-ndjson", LINE, Outcome.INTERRUPTED),
+        ("ollama", "application/json", LINE + LAST_LINE, Outcome.INTERRUPTED),
+        ("bedrock", "application/vnd.amazon.eventstream", MESSAGE + LAST, Outcome.COMPLETED),
+        ("bedrock", "application/vnd.amazon.eventstream", MESSAGE * 5000 + LAST, Outcome.INTERRUPTED),
+        ("bedrock", "application/vnd.amazon.eventstream", MESSAGE, Outcome.INTERRUPTED),
+    ],
+)
+async def test_recovery_reads_lines_and_messages(
+    dialect: str, content_type: str, logged: bytes, outcome: Outcome
+) -> None:
+    """As it does events; messages can only be read from the first one on."""
+    store = MemoryStore()
+    async with store:
+        new = new_stream(store.now, dialect=dialect)
+        lease = await store.create(new)
+        await store.begin(lease, Attempt("fake", store.now(), 200), Head(200, (("content-type", content_type),)))
+        await store.append(lease, 0, logged)
+        async with running(store) as hub:
+            info = await hub.stat(new.id)
+            assert info.seal is not None
+            assert info.seal.outcome == outcome
 
 
 async def test_one_commit_ends_many() -> None:

@@ -6,23 +6,36 @@ from ..errors import ConfigError
 from ..model import Head
 from ..ports import Dialect
 from .anthropic import Anthropic
+from .bedrock import Bedrock
 from .gemini import Gemini
+from .gemini_interactions import GeminiInteractions
+from .langgraph import LangGraph
+from .ollama import Ollama
 from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
+from .plain import Plain
+from .ui_message_stream import UIMessageStream
 from .unknown import Unknown
 
-__all__ = ["DIALECTS", "expected", "named", "spoken"]
+__all__ = ["DIALECTS", "PLAIN", "expected", "named", "spoken"]
 
-_ALL: tuple[Dialect, ...] = (OpenAIChat(), OpenAIResponses(), Anthropic(), Gemini(), Unknown())
+UNKNOWN, PLAIN = Unknown(), Plain()
+
+_ALL: tuple[Dialect, ...] = (
+    OpenAIChat(),
+    OpenAIResponses(),
+    Anthropic(),
+    Gemini(),
+    GeminiInteractions(),
+    UIMessageStream(),
+    LangGraph(),
+    Ollama(),
+    Bedrock(),
+    UNKNOWN,
+    PLAIN,
+)
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
-
-_ENDPOINTS = {
-    "/completions": "openai-chat",  # chat and legacy
-    "/responses": "openai-responses",
-    "/messages": "anthropic",
-    ":streamGenerateContent": "gemini",
-}
 
 
 def named(name: str) -> Dialect:
@@ -34,15 +47,19 @@ def named(name: str) -> Dialect:
 
 
 def expected(configured: str | None, path: str) -> str:
-    """The name of the dialect an event stream from `path` will speak: the configured one, else by endpoint.
+    """The name of the dialect a streamed answer from `path` will speak: the configured one, else by endpoint.
     Raises ConfigError on an unknown configured name."""
     if configured:
         return named(configured).name
     endpoint = path.partition("?")[0].rstrip("/")
-    return next((name for suffix, name in _ENDPOINTS.items() if endpoint.endswith(suffix)), "unknown")
+    return next((each.name for each in _ALL if each.endpoint and each.endpoint.search(endpoint)), UNKNOWN.name)
 
 
 def spoken(name: str, head: Head) -> Dialect:
-    """The dialect of an answer of which `name` was expected: only an event stream has events to end it, so a JSON
-    answer of the same endpoint (`stream: false`) is unknown."""
-    return named(name) if head.is_sse else DIALECTS["unknown"]
+    """The dialect of an answer of which `name` was expected, where its media type allows that; else the one that its
+    headers tell. What nobody knows is events or bytes: a wrong guess costs what a dialect adds, never a byte."""
+    able = {each.name: each for each in _ALL if head.media_type in each.framing.media_types}
+    told = (each for each in able.values() if each.header and head.get(each.header))
+    if name in able and name != UNKNOWN.name:
+        return able[name]
+    return next(told, UNKNOWN if head.is_sse else PLAIN)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from ..framing import data_of, event_name, has_data
-from ..ports import Mark, Scanner
-from .payload import describe, frame, parse
+import re
+from typing import Any
+
+from ..framing import SSE, data_of, event_name, has_data
+from ..ports import Dialect, Mark, Scanner
+from .payload import COMMENT, describe, frame, parse
+from .scanning import Telling
 
 
-class Anthropic:
+class Anthropic(Dialect):
     """Ends with `message_stop`; nothing else is an end. `ping` is an event like any other."""
 
     name = "anthropic"
-    keepalive: bytes | None = b":\n"
+    framing = SSE
+    endpoint = re.compile(r"/messages$|/publishers/anthropic/models/[^/]+:streamRawPredict$")
+    keepalive = COMMENT
 
     def scanner(self) -> Scanner:
         return _Scanner()
@@ -22,14 +28,13 @@ class Anthropic:
         return frame({"type": "error", "error": error}, event="error")
 
 
-class _Scanner:
-    def __init__(self) -> None:
-        self.error = ""
+class _Scanner(Telling):
+    """Usage comes with `message_start` and, counted to the end, with `message_delta`."""
 
     def scan(self, block: bytes) -> Mark:
         if not has_data(block):
             return Mark.BLANK
-        if b"message_stop" not in block and b"error" not in block:
+        if b'"usage"' not in block and b"message_stop" not in block and b"error" not in block:
             return Mark.EVENT
         data = data_of(block)
         body = parse(data)
@@ -39,7 +44,9 @@ class _Scanner:
         if "error" in kinds:
             self.error = describe(body.get("error") or data.decode("utf-8", "replace"))
             return Mark.ERROR
+        self._tell(body)
         return Mark.EVENT
 
-    def ends_at_framed_end(self) -> bool:
-        return False
+    def _told(self, body: dict[str, Any]) -> tuple[object, object]:
+        message = body.get("message")
+        return super()._told(message if isinstance(message, dict) else body)

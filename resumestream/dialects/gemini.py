@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from ..framing import data_of, has_data
-from ..ports import Mark, Scanner
+from ..framing import SSE, data_of, has_data
+from ..ports import Dialect, Mark, Scanner
 from .payload import LATER_INDEX, describe, frame, parse, parts
+from .scanning import Telling
 
 
-class Gemini:
+class Gemini(Dialect):
     """Has no terminal event: ends with a framed end after a `finishReason` on every candidate, or a blocked prompt."""
 
     name = "gemini"
-    keepalive: bytes | None = b"\r\n"
+    framing = SSE
+    endpoint = re.compile(r":streamGenerateContent$")
+    keepalive = b"\r\n"
     """The google-genai SDK takes comments and ids for broken JSON; a blank line is all it skips."""
 
     def scanner(self) -> Scanner:
@@ -26,9 +30,11 @@ class Gemini:
         return frame({"error": error}, end="\r\n")
 
 
-class _Scanner:
+class _Scanner(Telling):
+    """Nearly every event tells the usage so far."""
+
     def __init__(self) -> None:
-        self.error = ""
+        super().__init__()
         self._finished = {0: False}
         """Candidate index -> whether its finishReason was seen."""
 
@@ -36,6 +42,8 @@ class _Scanner:
         if not has_data(block):
             # An error may also come as bare JSON over several lines, outside the event stream's own grammar.
             return self._read(parse(block), Mark.BLANK) if b'"error"' in block else Mark.BLANK
+        if b'"usageMetadata"' in block:
+            self._tell_later(block)
         if b"Reason" in block or b'"error"' in block or LATER_INDEX.search(block):
             return self._read(parse(data_of(block)), Mark.EVENT)
         return Mark.EVENT
@@ -50,6 +58,9 @@ class _Scanner:
         if isinstance(feedback, dict) and feedback.get("blockReason"):
             self._finished[0] = True  # a blocked prompt has no candidates
         return otherwise
+
+    def _told(self, body: dict[str, Any]) -> tuple[object, object]:
+        return body.get("usageMetadata"), body.get("modelVersion")
 
     def ends_at_framed_end(self) -> bool:
         return all(self._finished.values())

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
-from ..framing import data_of, has_data
-from ..ports import Mark, Scanner
-from .payload import LATER_INDEX, OPENAI_KEEPALIVE, describe, openai_error, parse, parts
+from ..framing import SSE, data_of, has_data
+from ..ports import Dialect, Mark, Scanner
+from .payload import COMMENT, LATER_INDEX, describe, openai_error, parse, parts
+from .scanning import Telling
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*(?!null|\s)')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+
+_MOST_ASKING_BYTES = 4 * 1024 * 1024
+"""A larger request is sent as it came: reading it would hold up everybody else."""
 
 
-class OpenAIChat:
+class OpenAIChat(Dialect):
     """Ends with `[DONE]`, or with a framed end after a `finish_reason` on every choice."""
 
     name = "openai-chat"
-    keepalive: bytes | None = OPENAI_KEEPALIVE
+    framing = SSE
+    endpoint = re.compile(r"/completions$")
+    keepalive = COMMENT
 
     def scanner(self) -> Scanner:
         return _Scanner()
@@ -25,10 +34,28 @@ class OpenAIChat:
         """The SDK raises APIError."""
         return openai_error(code, message)
 
+    def asking_usage(self, body: bytes) -> bytes | None:
+        """Byte for byte what came, with `stream_options` before it; written anew only where it has some already."""
+        request = parse(body) if len(body) <= _MOST_ASKING_BYTES else {}
+        options = request.get("stream_options")
+        if request.get("stream") is not True or not isinstance(options, dict | None):
+            return None
+        if "stream_options" not in request and json.detect_encoding(body).startswith("utf-8"):
+            start = body.index(b"{") + 1
+            return body[:start] + b'"stream_options":{"include_usage":true},' + body[start:]
+        if options and options.get("include_usage"):
+            return None
+        asking = {**request, "stream_options": {**(options or {}), "include_usage": True}}
+        try:
+            return json.dumps(asking, separators=(",", ":")).encode()
+        except RecursionError:
+            return None
 
-class _Scanner:
+
+class _Scanner(Telling):
     def __init__(self) -> None:
-        self.error = ""
+        super().__init__()
+        self._begun = False
         self._finished = {0: False}
         """Choice index -> whether its finish_reason was seen."""
 
@@ -37,17 +64,35 @@ class _Scanner:
             return Mark.BLANK
         if b"[DONE]" in block and data_of(block).startswith(b"[DONE]"):
             return Mark.END
-        if b'"error"' in block or _FINISH.search(block) or LATER_INDEX.search(block):
-            return self._read(parse(data_of(block)))
-        return Mark.EVENT
+        mark = Mark.EVENT
+        if not self._begun or b'"error"' in block or _FINISH.search(block) or LATER_INDEX.search(block):
+            mark = self._read(parse(data_of(block)))
+        # Many tell `null` in every event: the regex looks at the place only, which is much cheaper than a search.
+        if (place := block.rfind(b'"usage"')) >= 0 and _USAGE.match(block, place):
+            self._tell_later(block)
+            if mark is Mark.EVENT and _NO_CHOICES.search(block) and _only_usage(parse(data_of(block))):
+                return Mark.USAGE
+        return mark
 
     def _read(self, body: dict[str, Any]) -> Mark:
-        if body.get("error"):
-            self.error = describe(body["error"])
+        if not self._begun:
+            self._begun = True
+            self._tell(body)
+        if body.get("error") or body.get("object") == "error":  # the latter is vLLM's
+            self.error = describe(body.get("error") or body)
             return Mark.ERROR
         for index, choice in parts(body, "choices"):
             self._finished[index] = self._finished.get(index, False) or bool(choice.get("finish_reason"))
         return Mark.EVENT
 
+    def _told(self, body: dict[str, Any]) -> tuple[object, object]:
+        groq = body.get("x_groq")
+        return body.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None), body.get("model")
+
     def ends_at_framed_end(self) -> bool:
         return all(self._finished.values())
+
+
+def _only_usage(body: dict[str, Any]) -> bool:
+    """The last event of those who asked for usage, as OpenAI sends it. Others add it to an event with a choice."""
+    return body.get("choices") == [] and isinstance(body.get("usage"), dict)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from ..framing import data_of, event_name, has_data
-from ..ports import Mark, Scanner
-from .payload import OPENAI_KEEPALIVE, describe, openai_error, parse
+from ..framing import SSE, data_of, event_name, has_data
+from ..ports import Dialect, Mark, Scanner
+from .payload import COMMENT, describe, openai_error, parse
+from .scanning import Telling
 
 _FINAL = re.compile(rb"response\.(?:completed|incomplete|failed|cancelled)")
 
 
-class OpenAIResponses:
+class OpenAIResponses(Dialect):
     """Ends with `response.completed` or `response.incomplete`; nothing else is an end."""
 
     name = "openai-responses"
-    keepalive: bytes | None = OPENAI_KEEPALIVE
+    framing = SSE
+    endpoint = re.compile(r"/responses$")
+    keepalive = COMMENT
 
     def scanner(self) -> Scanner:
         return _Scanner()
@@ -25,17 +29,20 @@ class OpenAIResponses:
         return openai_error(code, message)
 
 
-class _Scanner:
+class _Scanner(Telling):
     def __init__(self) -> None:
-        self.error = ""
+        super().__init__()
+        self._begun = False
 
     def scan(self, block: bytes) -> Mark:
         if not has_data(block):
             return Mark.BLANK
-        if b'"error"' not in block and not _FINAL.search(block):
+        if self._begun and b'"error"' not in block and not _FINAL.search(block):
             return Mark.EVENT
+        self._begun = True
         body = parse(data_of(block))
         kind = body.get("type") or event_name(block)
+        self._tell(body)
         if kind in ("response.completed", "response.incomplete"):
             return Mark.END
         if kind in ("response.failed", "response.cancelled"):
@@ -51,5 +58,6 @@ class _Scanner:
         self.error = describe(error)
         return Mark.ERROR
 
-    def ends_at_framed_end(self) -> bool:
-        return False
+    def _told(self, body: dict[str, Any]) -> tuple[object, object]:
+        response = body.get("response")
+        return super()._told(response) if isinstance(response, dict) else (None, None)

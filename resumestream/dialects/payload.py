@@ -1,4 +1,4 @@
-"""What the dialects share: reading a provider's JSON, which may be anything, and writing one event."""
+"""Reading a provider's JSON, which may be anything, and writing one event."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 LATER_INDEX = re.compile(rb'"index"\s*:\s*[1-9]')
 """Something beside the first choice or candidate, which every answer has."""
 
-OPENAI_KEEPALIVE = b":\n"
-"""No blank line: the openai SDK takes one for an event once it has seen an id."""
+COMMENT = b":\n"
+"""The keep-alive that most clients ignore. No blank line: the openai SDK takes one for an event once it has seen an
+id."""
 
 _MOST = 200
 
@@ -42,9 +43,13 @@ def describe(error: object) -> str:
     if isinstance(error, dict):
         texts = [error.get(name) for name in ("code", "status", "type", "message")]
         error = next((text for text in texts if text and isinstance(text, str)), error.get("code"))
-    text = str(error)[: 4 * _MOST] if isinstance(error, str | int) else ""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())[:_MOST] or "unspecified"
+    return one_line(str(error) if isinstance(error, str | int) else "") or "unspecified"
+
+
+def one_line(text: str) -> str:
+    """The text in one printable line of at most 200 characters."""
+    printable = "".join(char if char.isprintable() else " " for char in text[: 4 * _MOST])
+    return " ".join(printable.split())[:_MOST].rstrip()
 
 
 def frame(body: dict[str, Any], *, event: str = "", end: str = "\n") -> bytes:

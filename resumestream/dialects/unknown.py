@@ -1,27 +1,23 @@
-"""Whatever no dialect knows: JSON bodies, NDJSON, binary event streams, other people's events."""
+"""Events of somebody whose grammar we do not know."""
 
 from __future__ import annotations
 
-from ..framing import has_data
-from ..ports import Mark, Scanner
+from ..framing import SSE, has_data
+from ..ports import Dialect, Mark, Scanner
+from .scanning import Telling
 
 
-class Unknown:
+class Unknown(Dialect):
     """Ends where its body ends as framed. Nothing can be added to it without breaking somebody's client."""
 
     name = "unknown"
-    keepalive: bytes | None = None
+    framing = SSE
 
     def scanner(self) -> Scanner:
         return _Scanner()
 
-    def error_frame(self, code: str, message: str) -> bytes | None:
-        return None
 
-
-class _Scanner:
-    error = ""
-
+class _Scanner(Telling):
     def scan(self, block: bytes) -> Mark:
         return Mark.EVENT if has_data(block) else Mark.BLANK
 

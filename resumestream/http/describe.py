@@ -7,8 +7,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from ..model import State, StreamInfo, Usage
+from ..model import State, StreamInfo
 from ..offsets import format_offset
+from ..usage import Usage
 from .headers import timestamp
 
 
@@ -59,6 +60,7 @@ def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:
                 "ended_at": None if attempt.ended_at is None else timestamp(attempt.ended_at),
                 "bytes": None if attempt.ended_at is None else attempt.bytes,
                 "outcome": attempt.outcome,
+                "model": attempt.model,
                 "usage": attempt.usage and _usage(attempt.usage),
             }
             for attempt in info.attempts

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import claims
-from ..dialects import expected, spoken
+from ..dialects import expected, named, spoken
 from ..errors import RequestTooLarge, UnknownUpstream, UpstreamRedirect
 from ..hub import Claim, Outgoing
 from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
@@ -90,6 +90,8 @@ class Gateway:
             key = key_hash(secret, principal.id, asked.name, ask.key)
         elif ask.scope is not None:
             key = scoped_key_hash(secret, principal.id, asked.name, ask.scope, print_, ask.occurrence)
+        dialect = expected(asked.upstream.dialect, asked.path)
+        asking = named(dialect).asking_usage(body) if asked.upstream.include_usage else None
         new = self._site.new_stream(
             principal,
             asked.name,
@@ -99,10 +101,11 @@ class Gateway:
             labels=ask.labels,
             retain_s=ask.retain_s,
             on_disconnect=ask.on_disconnect,
-            dialect=expected(asked.upstream.dialect, asked.path),
+            dialect=dialect,
+            usage_is_ours=asking is not None,
         )
         wanted = claims.Terms(print_, ask.match_key, ask.retry_of, resumes=ask.start is not None)
-        outgoing = Outgoing(asked.route(prepared, body, new.id), principal.limits)
+        outgoing = Outgoing(asked.route(prepared, body if asking is None else asking, new.id), principal.limits)
         return await self._hub.claim(
             new,
             outgoing,

@@ -30,8 +30,8 @@ from ..model import (
     State,
     StreamId,
     StreamInfo,
-    Usage,
 )
+from ..usage import Usage
 from . import _rules
 
 logger = logging.getLogger("resumestream.store")

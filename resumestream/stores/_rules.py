@@ -110,7 +110,7 @@ def sealed(info: StreamInfo, lease: Lease, seal: Seal, now: float) -> StreamInfo
     if not allows(info.state, _ENDS_BY[seal.outcome]):
         return info
     seal = replace(seal, sealed_at=now)
-    return replace(info, seal=replace(seal, usage=None), attempts=closed(info.attempts, seal, info.tail))
+    return replace(info, seal=replace(seal, usage=None, model=""), attempts=closed(info.attempts, seal, info.tail))
 
 
 def entries(info: StreamInfo) -> list[Entry]:

@@ -89,6 +89,9 @@ class Upstream:
     forward_key: bool = False
     """This upstream honours `Idempotency-Key`: it gets one that is the same for every try of a call, so that also a
     call that may have been billed can be made again."""
+    include_usage: bool = False
+    """Ask the provider to tell the usage of every answer, where a caller did not. What it tells then is metered, and
+    left out of the log and of what callers get."""
     resume: ResumeKind | None = None
     """How a call that lost its connection, or its worker, is gone on with, without a new one: `responses` (OpenAI's
     background mode, where the request asks for it) or `resumestream`. Another worker needs `headers` for that."""
@@ -113,6 +116,8 @@ class Upstream:
             raise ConfigError(f"Upstream.fallbacks is {self.fallbacks!r}; give a list of names of upstreams")
         if self.resume not in (None, *get_args(ResumeKind)):
             raise ConfigError(f"Upstream.resume is {self.resume!r}; use {' or '.join(get_args(ResumeKind))}, or None")
+        if self.include_usage and self.resume == "resumestream":
+            raise ConfigError("Upstream.include_usage is for the resumestream behind this one, which counts the bytes")
         if self.failover not in ("never", "segment"):
             raise ConfigError(f"Upstream.failover is {self.failover!r}; use 'never' or 'segment'")
         if self.failover == "segment" and not self.fallbacks:

@@ -1,4 +1,4 @@
-"""Server-sent events at byte level: whole blocks out, not one byte changed.
+"""Server-sent events at byte level.
 
 A block is everything up to and including the blank line that ends it; a block with at least one `data` line is an
 Event. Lines end in LF, CRLF or CR, mixed as they come. Only boundaries are decided here, never content, so whatever

@@ -1,0 +1,62 @@
+"""Bodies without events: the JSON answer of any provider, text, pictures, anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ..framing import BYTES
+from ..ports import Dialect, Mark, Scanner
+from .ollama import counts
+from .scanning import Telling
+
+_MAYBE_JSON = re.compile(rb"\s*+(?:[{\[]|\Z)")
+_MOST_BYTES = 1024 * 1024
+"""A larger document is not read for its usage."""
+
+
+class Plain(Dialect):
+    """Ends where its body ends as framed; every byte is a boundary."""
+
+    name = "plain"
+    framing = BYTES
+
+    def scanner(self) -> Scanner:
+        return _Scanner()
+
+
+class _Scanner(Telling):
+    """Takes the body in pieces as they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._document: bytearray | None = bytearray()
+        """What may be a JSON document, as far as it came."""
+
+    def scan(self, block: bytes) -> Mark:
+        if self._document is not None:
+            self._document += block
+            if len(self._document) > _MOST_BYTES or not _MAYBE_JSON.match(self._document):
+                self._document = None
+        return Mark.BLANK
+
+    def _catch_up(self) -> None:
+        if not self._document:
+            return
+        try:
+            value = json.loads(self._document)
+        except (ValueError, RecursionError):
+            return
+        self._document = None
+        # Gemini without `alt=sse` answers with a list of what would be its events.
+        for body in value if isinstance(value, list) else [value]:
+            if isinstance(body, dict):
+                self._tell(body)
+
+    def _told(self, body: dict[str, Any]) -> tuple[object, object]:
+        usage = body.get("usage") or body.get("usageMetadata") or counts(body)
+        return usage, body.get("model") or body.get("modelVersion")
+
+    def ends_at_framed_end(self) -> bool:
+        return True

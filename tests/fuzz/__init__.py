@@ -1,0 +1,1 @@
+"""Random cuts and damage on every transcript there is, through framing, dialects and readings."""
