@@ -6,15 +6,17 @@ import ast
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from resumestream import errors, policy
 from resumestream.dialects import DIALECTS
 from resumestream.errors import ResumeStreamError as BaseError
 from resumestream.lifecycle import ENDINGS, TRANSITIONS, Moved
 from resumestream.model import State
+from resumestream.upstream import Upstream
 
 DOCS = Path(__file__).parent
 
@@ -52,13 +54,26 @@ def error_table() -> str:
 
 def policy_table() -> str:
     """Every field of Policy with its default and its docstring."""
-    [body] = [node.body for node in ast.parse(inspect.getsource(policy.Policy)).body if isinstance(node, ast.ClassDef)]
+    return fields_table(policy.Policy)
+
+
+def upstream_table() -> str:
+    """Every field of Upstream with its default and its docstring."""
+    return fields_table(Upstream)
+
+
+def fields_table(kind: Any) -> str:
+    """The fields of a dataclass, each with its default and the string below it."""
+    [body] = [node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef)]
     docs = {
         ast.unparse(field.target): ast.literal_eval(doc.value)
         for field, doc in pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr)
     }
-    rows = [[code(spec.name), code(spec.default), sentence(docs.get(spec.name))] for spec in fields(policy.Policy)]
+    rows = [
+        [code(spec.name), "" if spec.default is MISSING else code(spec.default), sentence(docs.get(spec.name))]
+        for spec in fields(kind)
+    ]
     return table(["field", "default", "meaning"], rows)
 
 
@@ -102,6 +117,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     "lifecycle-table": lifecycle_table,
     "error-table": error_table,
     "policy-table": policy_table,
+    "upstream-table": upstream_table,
     "dialect-table": dialect_table,
 }
 

@@ -294,12 +294,13 @@ class StreamInfo:
 
 
 def closed(attempts: tuple[Attempt, ...], seal: Seal, tail: int) -> tuple[Attempt, ...]:
-    """With the newest one that is still open ended by that seal, at that tail of the log: those after it had no bytes
-    and ended as they were recorded."""
-    open_ = [index for index, attempt in enumerate(attempts) if attempt.ended_at is None]
-    if not open_:
-        return attempts
-    index, before = open_[-1], sum(attempt.bytes for attempt in attempts)
+    """With the newest one that is still open, or else the last, ended by that seal, at that tail of the log: what came
+    after an open one had no bytes and ended as it was recorded."""
+    if not attempts:
+        return ()
+    numbers = range(len(attempts))
+    index = max((number for number in numbers if attempts[number].ended_at is None), default=numbers[-1])
+    before = sum(attempt.bytes for attempt in attempts) - attempts[index].bytes
     ended = replace(
         attempts[index],
         ended_at=seal.sealed_at,

@@ -6,7 +6,20 @@ import time
 from dataclasses import replace
 
 from resumestream.errors import StreamGone
-from resumestream.model import Binding, Entry, Gone, Kept, Lease, Query, Seal, StreamId, StreamInfo
+from resumestream.model import (
+    Attempt,
+    Binding,
+    Entry,
+    Gone,
+    Head,
+    Kept,
+    Lease,
+    Query,
+    Seal,
+    Segment,
+    StreamId,
+    StreamInfo,
+)
 from resumestream.stores import MemoryStore, SQLiteStore, _rules
 
 
@@ -130,6 +143,13 @@ class TailCached(SQLiteStore):
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         self.__dict__.pop("_seen", None)
         return await super().append(lease, at, data, events)
+
+
+class SegmentsRunTogether(MemoryStore):
+    """Where one call's bytes ended and the next one's began is not kept."""
+
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
+        await super().begin(lease, attempt, head)
 
 
 class LedgerForgotten(MemoryStore):

@@ -102,10 +102,11 @@ def plan(
     path: str,
     request: bytes,
     fixtures: Path | None,
-    background: dict[str, Grammar],
+    background: dict[str, Grammar] | None = None,
 ) -> Plan:
     """`background`: the answers that go on without their caller, by id. Raises LookupError when the script names a
     fixture that is not there."""
+    background = {} if background is None else background
     speaks = grammar(script, number, path, request) if method == "POST" else None
     if speaks and speaks.request.get("background") is True:
         background[speaks.id("resp_")] = speaks

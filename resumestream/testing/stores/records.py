@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from ...errors import StreamNotFound, StreamSealed
-from ...model import Attempt, Gone, Head, Lease, Outcome, Query, Seal, State, StreamId, StreamInfo
+from ...model import Attempt, Gone, Head, Lease, Outcome, Query, Seal, Segment, State, StreamId, StreamInfo
 from ...ports import LogStore
 from .checking import SEAL, Check, Make, equal, new_stream, owners_calls, refused, token, whole
 
@@ -47,6 +48,34 @@ async def the_record_is_kept_whole(make: Make, store: LogStore) -> None:
         StreamInfo(new, head=heads[1], attempts=attempts),
         "the record has every attempt in order and the last head, headers in order",
     )
+
+
+async def segments_lie_in_one_log(make: Make, store: LogStore) -> None:
+    lease = await store.create(new_stream(store))
+    await store.begin(lease, Attempt("first", 1.0, 200), Head(200, (("x", "1"),)))
+    await store.append(lease, 0, b"the first", 1)
+    failed = Attempt("between", 2.0, 500, ended_at=3.0, outcome=Outcome.PROVIDER_ERROR)
+    await store.begin(lease, failed, None)
+    equal(
+        (await store.stat(lease.stream)).head,
+        Head(200, (("x", "1"),)),
+        "a call that readers get nothing of keeps the head",
+    )
+    cut = Seal(Outcome.TRUNCATED, "segment_ended", "It was cut.", sealed_at=4.0)
+    ended = Segment(9, 1, Head(200, (("x", "1"),)), cut)
+    await store.begin(lease, Attempt("second", 5.0, 200), Head(200, (("x", "2"),)), ended=ended)
+    await store.append(lease, 9, b"the second one", 2)
+    async with make() if store.durability != "none" else nullcontext(store) as other:
+        info = await other.stat(lease.stream)
+        equal((info.ended, info.segment, info.base), ((ended,), 2, 9), "what ended before a segment is in the record")
+        equal([(a.bytes, a.outcome) for a in info.attempts[:2]], [(9, cut.outcome), (0, failed.outcome)], "calls end")
+        first, second = info.seen(1), info.latest
+        equal((first.tail, first.events, first.seal), (9, 1, cut), "a segment that ended looks sealed to its readers")
+        equal((second.tail, second.events, second.sealed), (14, 2, False), "the latest counts its own bytes")
+        equal(await whole(other, lease.stream), b"the firstthe second one", "the log has one behind the other")
+    info = await store.seal(lease, SEAL)
+    equal([a.bytes for a in info.attempts], [9, 0, 14], "a seal ends the call of the latest segment")
+    equal(info.seen(1).seal, cut, "how a segment ended stays")
 
 
 async def find_filters_and_pages(make: Make, store: LogStore) -> None:
@@ -114,6 +143,7 @@ async def unknown_streams_are_not_found(make: Make, store: LogStore) -> None:
 CHECKS: tuple[Check, ...] = (
     the_first_seal_wins,
     the_record_is_kept_whole,
+    segments_lie_in_one_log,
     find_filters_and_pages,
     unsealed_lists_what_has_no_seal,
     unknown_streams_are_not_found,
