@@ -7,8 +7,6 @@ connection, a client or a loop with another.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Self
@@ -59,9 +57,7 @@ class Caller:
 
     def kill(self) -> None:
         """SIGKILL, and wait until the process is no more."""
-        pid = self._process.pid
-        if self._process.is_alive() and pid is not None:
-            os.kill(pid, signal.SIGKILL)
+        self._process.kill()  # SIGKILL; it may have ended by itself
         self._process.join(DEADLINE_S)
         assert not self._process.is_alive()
 
