@@ -111,7 +111,8 @@ def _head(fields: dict[str, Any]) -> Head:
 
 
 def _seal(fields: dict[str, Any]) -> Seal:
-    return Seal(**(fields | {"outcome": Outcome(fields["outcome"])}))
+    known: dict[str, Any] = {**fields, "outcome": Outcome(fields["outcome"])}
+    return Seal(**known)
 
 
 def _segment(fields: dict[str, Any]) -> Segment:
@@ -119,10 +120,14 @@ def _segment(fields: dict[str, Any]) -> Segment:
 
 
 def _attempt(fields: dict[str, Any]) -> Attempt:
-    outcome, usage = fields["outcome"], fields.get("usage")
-    remote = fields.get("remote")
-    built = {"outcome": outcome and Outcome(outcome), "usage": usage and Usage(**usage)}
-    return Attempt(**(fields | built | {"remote": remote and Remote(**remote)}))
+    outcome, usage, remote = fields["outcome"], fields.get("usage"), fields.get("remote")
+    known: dict[str, Any] = {
+        **fields,
+        "outcome": outcome and Outcome(outcome),
+        "usage": usage and Usage(**usage),
+        "remote": remote and Remote(**remote),
+    }
+    return Attempt(**known)
 
 
 def insert(conn: sqlite3.Connection, info: StreamInfo) -> None:
