@@ -141,10 +141,12 @@ async def test_started_twice_is_refused(tmp_path: Path) -> None:
     """Also while it is starting; and the one that runs goes on."""
     streams = resume_stream(tmp_path / "streams.db")
     refused: list[ConfigError] = []
+    runs = anyio.Event()
 
     async def start(stop: anyio.Event) -> None:
         try:
             async with streams:
+                runs.set()
                 await stop.wait()
         except ConfigError as error:
             refused.append(error)
@@ -154,8 +156,8 @@ async def test_started_twice_is_refused(tmp_path: Path) -> None:
             stop = anyio.Event()
             for _ in range(3):
                 tasks.start_soon(start, stop)
-            while len(refused) < 2 or not await works(streams):
-                await anyio.sleep(0.01)  # a loop that never rests would starve the store's threads
+            await runs.wait()
+            assert await works(streams)
             stop.set()
     assert [str(error).partition(";")[0] for error in refused] == ["this ResumeStream runs already"] * 2
 
