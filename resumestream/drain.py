@@ -154,7 +154,8 @@ class Drain:
         step, head = self._following(pour, failed), self._live.info.head
         if pour.shown or head is None or failed is Failed.OURS:
             self._ending = replace(ending, released=ending.released and not self._billed)
-            self._metered = pour.metered
+            if pour.shown or head is None:
+                self._metered = pour.metered
             self._unrecorded = None if pour.shown else pour.attempt
         if pour.shown and step and head:
             ended = replace(pour.metered(ending), detail=ending.detail if ending.told else SEGMENT_ENDED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,6 +20,8 @@ from .ports import Answer, LogStore, Source
 from .reading import Portion, Reading
 from .retry_after import retry_after_s
 from .route import Failed, Step, of_status
+
+logger = logging.getLogger("resumestream")
 
 
 class Pour:
@@ -55,7 +58,12 @@ class Pour:
 
     async def open(self, ready: Callable[[int], Awaitable[Source]], segment: int) -> bool:
         """Make the call, for a segment of that number. Whether it was answered."""
-        source = await ready(segment)
+        try:
+            source = await ready(segment)
+        except Exception:  # what makes an upstream's headers is the application's
+            logger.exception("a call to %s could not be made ready", self._where)
+            self._body_end = replace(Ending.of("unreachable"), released=True), False
+            return False
         first_byte_s = self._policy.first_byte_s
         self.attempt = Attempt(upstream=source.upstream, started_at=self._store.now())
         self._deadline(first_byte_s, Ending.of("silent", where=self._where, limit=first_byte_s))

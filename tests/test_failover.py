@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resumestream import Policy, ResumeStream, Upstream
+from resumestream import Policy, Principal, ResumeStream, Upstream
 from resumestream.errors import ConfigError
 from resumestream.testing import Script, ScriptedProvider
 
@@ -126,6 +126,30 @@ def test_an_unreachable_provider_falls_back(server: str) -> None:
             ("openai", None),
             ("backup", 200),
         ]
+
+
+@SERVERS
+def test_a_fallback_whose_headers_cannot_be_made_is_passed_by(server: str) -> None:
+    """What makes them is the application's: its failure is logged, and nobody's outcome but its own."""
+
+    async def broken(principal: Principal) -> dict[str, str]:
+        raise RuntimeError("no vault")
+
+    with ScriptedProvider(default=Script(tokens=TOKENS)) as last:
+        upstreams = {
+            "openai": Upstream(last.url + "/nowhere", fallbacks=["broken", "good"], headers=OWN),
+            "broken": Upstream("http://127.0.0.1:1", headers=broken),
+            "good": Upstream(last.url, headers=OWN),
+        }
+        with served(last, policy=Policy(drain_s=0), server=server, upstreams=upstreams) as client:
+            last.script(Script(status=503))
+            reply = client.post("passed")
+            assert (reply.status, reply.cut) == (200, False)
+            attempts = client.get(f"/streams/{reply.stream}/info").json["attempts"]
+            assert [(attempt["upstream"], attempt["status"]) for attempt in attempts] == [
+                ("openai", 503),
+                ("good", 200),
+            ]
 
 
 @SERVERS
