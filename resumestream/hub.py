@@ -37,6 +37,7 @@ from .recovery import delete
 from .refusals import about
 from .route import Opened, Route, only
 from .sweep import Sweep
+from .tallies import Tallies
 from .watch import Watch
 
 logger = logging.getLogger("resumestream")
@@ -111,6 +112,7 @@ class Hub:
         self._admission = Admission(store, policy, eviction)
         self._sweep = Sweep(store, policy, eviction, reading=self.reads.open)
         self._watch = Watch(store, policy, self._drains, self._runs, self._adopt)
+        self.tallies = Tallies(store)
         self._idle = anyio.Event()
 
     def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -129,11 +131,12 @@ class Hub:
         """Open the store, seal what dead processes left, start watching. Raises what the store raises."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.store)
+            stack.push_async_callback(self.tallies.flush)
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             await self._watch.recover()
             watch, sweep = self._watch, self._sweep
-            duties = watch.beat, watch.heed, watch.rescue, sweep.run, sweep.tidy, partial(self.store.peers.run, self)
-            for duty in duties:
+            duties = watch.beat, watch.heed, watch.rescue, sweep.run, sweep.tidy, self.tallies.run
+            for duty in (*duties, partial(self.store.peers.run, self)):
                 self._tasks.start_soon(duty)
             self._stack = stack.pop_all()
         return self
@@ -171,6 +174,7 @@ class Hub:
             with about(bound[1]):
                 decision = decide(*bound) if decide else Start()
             if isinstance(decision, Attach):
+                self.tallies.asked_again(decision.stream, sealed=bound[1] is not None and bound[1].sealed)
                 return Claim(decision.stream, started=False)
             try:
                 new = replace(new, previous=decision.replaces)

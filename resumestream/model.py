@@ -144,6 +144,19 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How often a stream was asked for again, each time without a provider call."""
+
+    attaches: int = 0
+    """While it was live."""
+    replays: int = 0
+    """Since its seal."""
+
+    def __add__(self, more: Tally) -> Tally:
+        return Tally(self.attaches + more.attaches, self.replays + more.replays)
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One provider call in the ledger, which outlives the stream's payload and its tombstone."""
 
@@ -153,6 +166,8 @@ class Entry:
     principal: str
     labels: tuple[str, ...]
     attempt: Attempt
+    tally: Tally = Tally()
+    """So far, and of the whole stream: each of its entries says the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
@@ -28,6 +28,7 @@ from .model import (
     Segment,
     StreamId,
     StreamInfo,
+    Tally,
 )
 from .usage import Usage
 
@@ -159,8 +160,14 @@ class LogStore(Protocol):
         """What is kept for `principal`, or for all. Cheap: every start asks."""
         ...
 
-    async def ledger(self, *, since: float = 0.0, limit: int = 1000) -> list[Entry]:
-        """At most `limit` calls that ended at `since` (store clock) or later, in the order in which they ended."""
+    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
+        """At most `limit` calls that ended at `since` (store clock) or later, in the order in which they ended, those
+        of one moment by stream and number; `after` continues a page, also where that entry was pruned."""
+        ...
+
+    async def tally(self, counts: Mapping[StreamId, Tally]) -> None:
+        """Add to how often these streams were asked for again. It is kept for as long as the stream has a record or an
+        entry in the ledger; counts of one that has neither are dropped."""
         ...
 
     async def prune(self, before: float) -> None:

@@ -46,7 +46,7 @@ from resumestream.errors import (
     StreamSealed,
 )
 from resumestream.lifecycle import ENDINGS, IllegalMove, Moved, move
-from resumestream.model import Attempt, Gone, Head, Lease, NewStream, Query, Seal, State, StreamId, StreamInfo
+from resumestream.model import Attempt, Gone, Head, Lease, NewStream, Query, Seal, State, StreamId, StreamInfo, Tally
 from resumestream.ports import LogStore
 from resumestream.tail import Tail
 
@@ -86,7 +86,8 @@ class Oracle:
     payload: bytearray = field(default_factory=bytearray)
     events: int = 0
     fenced: list[tuple[Handle, Lease]] = field(default_factory=list)
-    calls: int = 0
+    calls: list[bool] = field(default_factory=list)
+    """Of each whether it got a head, and so ends with the seal; the others had ended when they were recorded."""
     cancel_requested: bool = False
     ending: Moved | None = None
     sealed_at: float = 0.0
@@ -122,6 +123,7 @@ class StoreModel(RuleBasedStateMachine):
         self.minted: list[Oracle] = []
         self.bound: dict[str, list[Oracle]] = {}
         self.ledger: list[tuple[float, StreamId, int, str, str, int]] = []
+        self.tallies: dict[StreamId, Tally] = {}
         self.folder = tempfile.TemporaryDirectory()
         self.portal_scope = anyio.from_thread.start_blocking_portal(self.backend)
         self.portal = self.portal_scope.__enter__()
@@ -262,12 +264,13 @@ class StoreModel(RuleBasedStateMachine):
         if stream.forgotten:
             self.refused(StreamNotFound, self.handles[0].store.begin, stream.lease, Attempt("u", 1.0), head)
             return
-        call = (self.owner(stream).begin, stream.lease, Attempt("u", 1.0, ended_at=1.0, bytes=0), head)
+        attempt = Attempt("u", 1.0, ended_at=None if head else 1.0)
+        call = (self.owner(stream).begin, stream.lease, attempt, head)
         if stream.ending:
             self.refused(StreamSealed, *call)
         else:
             self.call(*call)
-            stream.calls += 1
+            stream.calls.append(head is not None)
 
     @rule(stream=streams, moved=st.sampled_from(sorted(ENDINGS)))
     def seal(self, stream: Oracle, moved: Moved) -> None:
@@ -280,9 +283,9 @@ class StoreModel(RuleBasedStateMachine):
         self.at += 0.001  # no two at once, so that their order is certain
         if stream.ending is None:
             stream.state, stream.ending, stream.sealed_at = move(stream.state, moved), moved, self.at
-            for number in range(1, stream.calls + 1):
-                last = number == stream.calls
-                ended_at, size = (self.at, len(stream.payload)) if last else (1.0, 0)
+            last = max((number for number, got_head in enumerate(stream.calls, 1) if got_head), default=0)
+            for number, got_head in enumerate(stream.calls, 1):
+                ended_at, size = (self.at, len(stream.payload)) if number == last else (0.0 if got_head else 1.0, 0)
                 self.ledger.append((ended_at, stream.id, number, stream.principal, stream.label, size))
         else:
             with pytest.raises(IllegalMove):
@@ -345,6 +348,12 @@ class StoreModel(RuleBasedStateMachine):
         else:
             self.call(store.request_cancel, stream.id)
             stream.cancel_requested |= stream.ending is None
+
+    @rule(stream=streams, which=which, more=st.builds(Tally, st.integers(0, 3), st.integers(0, 3)))
+    def tally(self, stream: Oracle, which: int, more: Tally) -> None:
+        """Who asks again is counted, whatever has become of the stream."""
+        self.call(self.handles[which].store.tally, {stream.id: more, StreamId("never"): more})
+        self.tallies[stream.id] = self.tallies.get(stream.id, Tally()) + more
 
     # --- retention -----------------------------------------------------------------------------------------------
 
@@ -464,7 +473,7 @@ class StoreModel(RuleBasedStateMachine):
             assert (info.tail, info.events) == (len(stream.payload), stream.events)
             assert (info.epoch, info.new.worker) == (stream.lease.epoch, stream.lease.worker)
             assert info.new.labels == ("label", stream.label)
-            assert len(info.attempts) == stream.calls
+            assert len(info.attempts) == len(stream.calls)
             assert info.cancel_requested == stream.cancel_requested
             assert (info.seal and info.seal.outcome) == (stream.ending and ENDINGS[stream.ending])
             assert (info.seal.sealed_at if info.seal else 0.0) == stream.sealed_at
@@ -497,6 +506,7 @@ class StoreModel(RuleBasedStateMachine):
             for it in seen["ledger"]
         ]
         assert sorted(entries) == sorted(self.ledger)
+        assert all(it.tally == self.tallies.get(it.stream, Tally()) for it in seen["ledger"])
         assert [entry[0] for entry in entries] == sorted(entry[0] for entry in entries)
 
     async def observe(self, store: LogStore) -> dict[str, Any]:

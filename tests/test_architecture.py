@@ -23,8 +23,8 @@ ROOT = "resumestream"
 HOUSE = """
 errors model redaction usage
 policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals remote
-audience
-stores upstream sources live eviction route
+audience metering
+stores upstream sources live eviction route tallies
 pour tail recovery follower admission sweep
 drain
 watch reads

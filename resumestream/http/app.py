@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import unquote
 
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,6 +27,7 @@ from .mount import split
 from .problems import problem
 from .site import Site
 from .streams import Streams
+from .usage import usage
 
 logger = logging.getLogger("resumestream")
 
@@ -87,6 +88,8 @@ class Faces:
             return partial(Streams(site), unquote(rest.decode("latin-1")))
         if first in ("healthz", "readyz") and not rest:
             return await _health(site, ready=first == "readyz")
+        if first == "usage" and not rest:
+            return await usage(site, Request(scope), whole_app=self._whole_app)
         if first in RESERVED or not first:
             raise NotFound("Nothing answers here. There is /{upstream}/{path}, /streams, /healthz and /readyz.")
         return await Gateway(site).answer(first, rest, scope, receive)

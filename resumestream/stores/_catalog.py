@@ -10,7 +10,7 @@ import contextlib
 import math
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -33,6 +33,7 @@ from ..model import (
     Segment,
     StreamId,
     StreamInfo,
+    Tally,
 )
 from ..policy import Policy
 from ..ports import Peers
@@ -196,8 +197,11 @@ class CatalogStore:
     async def kept(self, principal: str | None = None) -> Kept:
         return await self._read(lambda conn: _rows.kept(conn, principal))
 
-    async def ledger(self, *, since: float = 0.0, limit: int = 1000) -> list[Entry]:
-        return await self._read(lambda conn: _rows.ledger(conn, since, limit))
+    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
+        return await self._read(lambda conn: _rows.ledger(conn, _rules.page_of_ledger(since, after), limit))
+
+    async def tally(self, counts: Mapping[StreamId, Tally]) -> None:
+        await self._write(lambda batch: _rows.tally(batch.conn, counts))
 
     async def prune(self, before: float) -> None:
         await self._write(lambda batch: _rows.prune(batch.conn, before))

@@ -107,8 +107,26 @@ def execute_all(conn: sqlite3.Connection, script: str) -> None:
             statement = ""
 
 
+_V3 = """
+DROP INDEX ledger_ended;
+CREATE INDEX ledger_ended ON ledger (ended_at, stream, number);
+CREATE TABLE tally (
+    stream TEXT PRIMARY KEY,
+    attaches INTEGER NOT NULL,
+    replays INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER tally_pruned AFTER DELETE ON ledger BEGIN
+    DELETE FROM tally WHERE stream = OLD.stream
+    AND NOT EXISTS (SELECT 1 FROM ledger WHERE stream = OLD.stream)
+    AND NOT EXISTS (SELECT 1 FROM stream WHERE id = OLD.stream); END;
+CREATE TRIGGER tally_forgotten AFTER DELETE ON stream BEGIN
+    DELETE FROM tally WHERE stream = OLD.id AND NOT EXISTS (SELECT 1 FROM ledger WHERE stream = OLD.id); END;
+"""
+
+
 def _to_3(conn: sqlite3.Connection) -> None:
-    """Records have segments and usage from here on; those that say nothing of them have none."""
+    """The ledger has tallies. Records have segments and usage; those that say nothing of them have none."""
+    execute_all(conn, _V3)
 
 
 MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _to_2, 2: _to_3}

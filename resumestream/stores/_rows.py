@@ -30,6 +30,7 @@ from ..model import (
     State,
     StreamId,
     StreamInfo,
+    Tally,
 )
 from ..usage import Usage
 from . import _rules
@@ -45,6 +46,7 @@ _NAMES = (*_OF_NEW, *_OF_INFO, "sealed_at", "due_at", "record", "sum")
 _COLUMNS = ", ".join(_NAMES)
 _FIXED = ("id", "principal", "upstream", "key", "scope")
 """Columns that never change: to set them again would rewrite their indexes."""
+_ENTRY = "ledger.stream, number, principal, labels, attempt, ifnull(attaches, 0), ifnull(replays, 0)"
 _STATES = {
     State.PENDING: "sealed_at IS NULL AND tail = 0",
     State.STREAMING: "sealed_at IS NULL AND tail > 0",
@@ -241,12 +243,27 @@ def enter(conn: sqlite3.Connection, entries: Iterable[Entry]) -> None:
         conn.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?)", values + texts)
 
 
-def ledger(conn: sqlite3.Connection, since: float, limit: int) -> list[Entry]:
-    sql = "SELECT stream, number, principal, labels, attempt FROM ledger WHERE ended_at >= ? ORDER BY ended_at LIMIT ?"
+def ledger(conn: sqlite3.Connection, behind: tuple[float, str, int], limit: int) -> list[Entry]:
+    sql = f"""SELECT {_ENTRY} FROM ledger LEFT JOIN tally ON tally.stream = ledger.stream
+    WHERE (ended_at, ledger.stream, number) > (?, ?, ?) ORDER BY ended_at, ledger.stream, number LIMIT ?"""
     return [
-        Entry(StreamId(stream), number, principal, tuple(json.loads(labels)), _attempt(json.loads(attempt)))
-        for stream, number, principal, labels, attempt in conn.execute(sql, (since, limit))
+        Entry(
+            StreamId(stream),
+            number,
+            principal,
+            tuple(json.loads(labels)),
+            _attempt(json.loads(attempt)),
+            Tally(attaches, replays),
+        )
+        for stream, number, principal, labels, attempt, attaches, replays in conn.execute(sql, (*behind, limit))
     ]
+
+
+def tally(conn: sqlite3.Connection, counts: Mapping[StreamId, Tally]) -> None:
+    sql = """INSERT INTO tally SELECT ?1, ?2, ?3
+    WHERE EXISTS (SELECT 1 FROM stream WHERE id = ?1) OR EXISTS (SELECT 1 FROM ledger WHERE stream = ?1)
+    ON CONFLICT DO UPDATE SET attaches = attaches + excluded.attaches, replays = replays + excluded.replays"""
+    conn.executemany(sql, [(stream, more.attaches, more.replays) for stream, more in counts.items()])
 
 
 def prune(conn: sqlite3.Connection, before: float) -> None:

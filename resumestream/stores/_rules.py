@@ -121,6 +121,17 @@ def entries(info: StreamInfo) -> list[Entry]:
     ]
 
 
+def place(entry: Entry) -> tuple[float, str, int]:
+    """Where in the ledger an entry is."""
+    return entry.attempt.ended_at or 0.0, entry.stream, entry.number
+
+
+def page_of_ledger(since: float, after: Entry | None) -> tuple[float, str, int]:
+    """Every entry of the page is behind this place."""
+    start = (since, "", 0)
+    return max(start, place(after)) if after else start
+
+
 def cancel_requested(info: StreamInfo) -> StreamInfo:
     return replace(info, cancel_requested=True) if allows(info.state, Moved.STOP_ASKED) else info
 

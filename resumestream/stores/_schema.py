@@ -79,7 +79,20 @@ CREATE TABLE ledger (
     attempt TEXT NOT NULL,
     PRIMARY KEY (stream, number)
 );
-CREATE INDEX ledger_ended ON ledger (ended_at);
+CREATE INDEX ledger_ended ON ledger (ended_at, stream, number);
+
+-- How often a stream was asked for again; goes with the last that is known of it.
+CREATE TABLE tally (
+    stream TEXT PRIMARY KEY,
+    attaches INTEGER NOT NULL,
+    replays INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER tally_pruned AFTER DELETE ON ledger BEGIN
+    DELETE FROM tally WHERE stream = OLD.stream
+    AND NOT EXISTS (SELECT 1 FROM ledger WHERE stream = OLD.stream)
+    AND NOT EXISTS (SELECT 1 FROM stream WHERE id = OLD.stream); END;
+CREATE TRIGGER tally_forgotten AFTER DELETE ON stream BEGIN
+    DELETE FROM tally WHERE stream = OLD.id AND NOT EXISTS (SELECT 1 FROM ledger WHERE stream = OLD.id); END;
 
 CREATE TABLE label (
     label TEXT NOT NULL,

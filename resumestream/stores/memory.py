@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -23,6 +23,7 @@ from ..model import (
     Segment,
     StreamId,
     StreamInfo,
+    Tally,
 )
 from ..ports import Peers
 from . import _rules
@@ -46,6 +47,7 @@ class MemoryStore:
         self._payloads: dict[StreamId, bytearray] = {}
         self._bindings: dict[str, Binding] = {}
         self._ledger: list[Entry] = []
+        self._tallies: dict[StreamId, Tally] = {}
 
     async def __aenter__(self) -> Self:
         if not self._entered:
@@ -150,11 +152,19 @@ class MemoryStore:
         infos = self._of(principal)
         return Kept(sum(not info.sealed for info in infos), sum(info.tail for info in infos if not info.gone))
 
-    async def ledger(self, *, since: float = 0.0, limit: int = 1000) -> list[Entry]:
-        return [entry for entry in self._ledger if (entry.attempt.ended_at or 0.0) >= since][:limit]
+    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
+        behind = _rules.page_of_ledger(since, after)
+        page = sorted((entry for entry in self._ledger if _rules.place(entry) > behind), key=_rules.place)[:limit]
+        return [replace(entry, tally=self._tallies.get(entry.stream, entry.tally)) for entry in page]
+
+    async def tally(self, counts: Mapping[StreamId, Tally]) -> None:
+        for stream, more in counts.items():
+            self._tallies[stream] = self._tallies.get(stream, Tally()) + more
 
     async def prune(self, before: float) -> None:
         self._ledger = [entry for entry in self._ledger if (entry.attempt.ended_at or 0.0) >= before]
+        told = self._streams.keys() | {entry.stream for entry in self._ledger}
+        self._tallies = {stream: tally for stream, tally in self._tallies.items() if stream in told}
 
     async def tidy(self) -> None:
         pass

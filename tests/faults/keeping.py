@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from resumestream.errors import StreamGone
@@ -19,6 +20,7 @@ from resumestream.model import (
     Segment,
     StreamId,
     StreamInfo,
+    Tally,
 )
 from resumestream.stores import MemoryStore, SQLiteStore, _rules
 
@@ -174,9 +176,34 @@ class LedgerTwice(MemoryStore):
 class CallsUnended(MemoryStore):
     """A call in the ledger does not tell how it ended, nor what came of it."""
 
-    async def ledger(self, *, since: float = 0.0, limit: int = 1000) -> list[Entry]:
-        entries = await super().ledger(since=since, limit=limit)
+    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
+        entries = await super().ledger(since=since, after=after, limit=limit)
         return [replace(it, attempt=replace(it.attempt, bytes=0, outcome=None)) for it in entries]
+
+
+class TalliesReplaced(MemoryStore):
+    """The last count of a stream counts alone."""
+
+    async def tally(self, counts: Mapping[StreamId, Tally]) -> None:
+        self._tallies |= counts
+
+
+class TalliesGoWithTheRecord(MemoryStore):
+    """What a forgotten stream was asked for is forgotten."""
+
+    async def forget(self, stream: StreamId) -> None:
+        await super().forget(stream)
+        self._tallies.pop(stream, None)
+
+
+class PagesOfTheLedgerOverlap(MemoryStore):
+    """A page begins at the time of the last one's end."""
+
+    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
+        if after:
+            since = after.attempt.ended_at or 0.0
+        found = await super().ledger(since=since, limit=limit)
+        return [entry for entry in found if entry != after]
 
 
 FAULTS = (
@@ -196,4 +223,7 @@ FAULTS = (
     LedgerForgotten,
     LedgerTwice,
     CallsUnended,
+    TalliesReplaced,
+    TalliesGoWithTheRecord,
+    PagesOfTheLedgerOverlap,
 )

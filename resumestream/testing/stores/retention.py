@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio.lowlevel
 
 from ...errors import StoreError, StreamGone
-from ...model import Attempt, Entry, Gone, Head, Kept, Lease, Outcome, Seal, StreamId, StreamInfo
+from ...model import Attempt, Entry, Gone, Head, Kept, Lease, Outcome, Seal, StreamId, StreamInfo, Tally
 from ...ports import LogStore
 from .checking import SEAL, Check, Make, equal, new_stream, refused, token, whole
 
@@ -138,6 +138,44 @@ async def the_ledger_outlives_the_stream(make: Make, store: LogStore) -> None:
     equal(await _entries(store, mine), entries[-1:], "pruning drops what ended before, and nothing else")
 
 
+async def the_ledger_is_read_page_by_page(make: Make, store: LogStore) -> None:
+    mine, began = token(), store.now()
+    lease = await store.create(new_stream(store, principal=mine))
+    for _ in range(5):
+        await store.begin(lease, Attempt("u", began, 500, ended_at=began), None)
+    await _later(store, await store.seal(lease, SEAL))
+    all_, page, walked = await _entries(store, mine), list[Entry](), list[Entry]()
+    while page := await store.ledger(since=began, after=page[-1] if page else None, limit=2):
+        assert not set(page) & set(walked), "no page of the ledger gives what one before it gave"
+        walked += page
+    equal([entry for entry in walked if entry.principal == mine], all_, "pages give each call once, in order")
+    await store.prune(store.now())
+    equal(await store.ledger(since=began, after=all_[-1]), [], "a page goes on after an entry that was pruned")
+
+
+async def what_is_asked_again_is_tallied(make: Make, store: LogStore) -> None:
+    mine = token()
+    lease, other = [await store.create(new_stream(store, principal=mine)) for _ in range(2)]
+    unknown = StreamId(token())
+    await store.tally({lease.stream: Tally(attaches=2), unknown: Tally(1, 1)})
+    for owned in (lease, other):
+        await store.begin(owned, Attempt("u", store.now(), 500, ended_at=store.now()), None)
+        await store.begin(owned, Attempt("u", store.now(), 200), Head(200))
+        await _later(store, await store.seal(owned, SEAL))
+    await store.tally({lease.stream: Tally(1, 2), unknown: Tally(1, 1)})
+    told = [(entry.stream, entry.tally) for entry in await _entries(store, mine)]
+    equal(told.count((lease.stream, Tally(3, 2))), 2, "counts are added up, and each entry of the stream tells them")
+    equal(told.count((other.stream, Tally())), 2, "counts are one stream's alone")
+    await store.purge(lease.stream, Gone.EXPIRED)
+    await store.forget(lease.stream)
+    await store.tally({lease.stream: Tally(replays=1)})
+    entries = [entry for entry in await _entries(store, mine) if entry.stream == lease.stream]
+    equal(entries[0].tally, Tally(3, 3), "tallies outlive payload and record, as the ledger does")
+    await store.prune(entries[1].attempt.ended_at or 0)
+    entries = await _entries(store, mine)
+    equal(entries[0].tally, Tally(3, 3), "tallies stay while the ledger has an entry of the stream")
+
+
 async def tidying_changes_nothing_that_is_read(make: Make, store: LogStore) -> None:
     live, ended, purged = [await store.create(new_stream(store)) for _ in range(3)]
     payload = bytes(number * number % 251 for number in range(300_000))
@@ -186,5 +224,7 @@ CHECKS: tuple[Check, ...] = (
     the_oldest_seals_are_told_first,
     what_is_kept_is_counted,
     the_ledger_outlives_the_stream,
+    the_ledger_is_read_page_by_page,
+    what_is_asked_again_is_tallied,
     tidying_changes_nothing_that_is_read,
 )
