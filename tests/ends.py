@@ -191,6 +191,10 @@ def cancelled(speaker: Speaker) -> Play:
     return _begun(speaker, Outcome.CANCELLED, "requested", then="stay", asks_to_stop=True)
 
 
+def shut_down(speaker: Speaker) -> Play:
+    return _begun(speaker, Outcome.INTERRUPTED, "shutdown", then="stay")
+
+
 def one_event_over_the_cap(speaker: Speaker) -> Play | None:
     filling = b"x" * (MAX_EVENT_BYTES + 1000)
     large = {"ollama": b'{"x":"' + filling, "bedrock": message_of({":event-type": "x"}, filling), "plain": b""}
