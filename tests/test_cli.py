@@ -287,7 +287,10 @@ def test_what_is_no_server(cli: Cli, provider: ScriptedProvider) -> None:
         ("gc", "--url", "http://a"),
         ("verify", "--store", "memory:"),
         ("verify", "--url", "http://a"),
-        ("usage",),
+        ("usage", "--by", "colour"),
+        ("usage", "--since", "yesterday"),
+        ("usage", "--store", "memory:"),
+        ("forecast",),
     ],
     ids=" ".join,
 )

@@ -12,6 +12,7 @@ from .look import cancel, ls, show, tail
 from .remove import rm
 from .serve import serve
 from .upkeep import gc, verify
+from .usage import usage
 
 app = typer.Typer(
     name="resumestream",
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, demo, ls, show, tail, cancel, rm, gc, verify):
+for command in (serve, demo, ls, show, tail, cancel, rm, gc, verify, usage):
     app.command()(command)
 
 

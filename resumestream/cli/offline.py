@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from ..errors import ConfigError, ResumeStreamError, StreamNotFound
 from ..http.describe import describe
 from ..http.positions import bounded
+from ..http.usage import report
+from ..metering import By, duration_s
 from ..model import Gone, Query, State, StreamId, StreamInfo
 from ..offsets import parse_offset
 from ..policy import Policy
@@ -118,6 +120,9 @@ class Offline:
                     except StreamNotFound:  # somebody else forgot it meanwhile
                         continue
         await self._store.tidy()
+
+    async def usage(self, by: By, since: str | None) -> Mapping[str, Any]:
+        return await report(self._store, by, duration_s(since) if since else None)
 
     def _described(self, info: StreamInfo) -> Record:
         return describe(info.as_of(self._store.now()), node=info.new.worker, durability=self._store.durability)

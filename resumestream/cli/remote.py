@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
 import anyio
 
 from ..errors import ResumeStreamError, UpstreamLost
+from ..metering import By
 from ..upstream.call import HttpAnswer
 from .streams import Listing, Reading, Record, Wanted
 from .web import Parameters, Web, drained
@@ -59,6 +60,12 @@ class Remote:
 
     async def delete_labelled(self, labels: tuple[str, ...], *, forget: bool) -> None:
         await self._ask("DELETE", "/streams", [*(("label", label) for label in labels), *_forgetting(forget)])
+
+    async def usage(self, by: By, since: str | None) -> Mapping[str, Any]:
+        told = await self._json("GET", "/usage", [("by", by.value), *([("since", since)] if since else [])])
+        if not (isinstance(told, dict) and {"groups", "total"} <= told.keys()):
+            raise _no_server(self._web.base_url)
+        return told
 
     async def _json(self, method: str, path: str, query: Parameters = (), *, gone: bool = False) -> Any:
         body = await self._ask(method, path, query, gone=gone)

@@ -13,6 +13,7 @@ import anyio
 
 from ..embed import ResumeStream
 from ..http.guard import Guard
+from ..http.mount import alone
 from ..ports import LogStore
 from .servers import Server
 from .signals import END_S, Stop, exit_within, stop_signals
@@ -53,7 +54,7 @@ class Serving:
                     tasks.start_soon(self._obey, self._stop, signals)
                     tasks.start_soon(self._end, everything)
                     started = partial(print, self._ready, flush=True)
-                    await self._server(Guard(self._streams.asgi), self._listener, self._stopping, started)
+                    await self._server(Guard(alone(self._streams.asgi)), self._listener, self._stopping, started)
                     tasks.cancel_scope.cancel()
 
     async def _stopping(self) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..metering import By
 from ..model import State
 
 Record = Mapping[str, Any]
@@ -65,4 +66,8 @@ class Streams(Protocol):
 
     async def delete_labelled(self, labels: tuple[str, ...], *, forget: bool) -> None:
         """The same with every stream that has all the labels."""
+        ...
+
+    async def usage(self, by: By, since: str | None) -> Mapping[str, Any]:
+        """The sums, as `GET /usage` answers them; `since` is a duration."""
         ...

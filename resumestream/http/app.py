@@ -23,7 +23,7 @@ from ..errors import (
 from .gateway import Gateway
 from .guard import finishing
 from .limits import check_head
-from .mount import split
+from .mount import is_alone, split
 from .problems import problem
 from .site import Site
 from .streams import Streams
@@ -89,7 +89,7 @@ class Faces:
         if first in ("healthz", "readyz") and not rest:
             return await _health(site, ready=first == "readyz")
         if first == "usage" and not rest:
-            return await usage(site, Request(scope), whole_app=self._whole_app)
+            return await usage(site, Request(scope), whole_app=self._whole_app or is_alone(scope))
         if first in RESERVED or not first:
             raise NotFound("Nothing answers here. There is /{upstream}/{path}, /streams, /healthz and /readyz.")
         return await Gateway(site).answer(first, rest, scope, receive)

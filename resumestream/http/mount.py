@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..errors import ConfigError, NotFound
 
 _FACES = "resumestream.faces"
+_ALONE = "resumestream.alone"
 _REQUESTS = ("http", "websocket")
 
 
@@ -35,6 +36,19 @@ def faces_path(scope: Scope) -> str | None:
     """Where the faces are, as a request to an endpoint of the host's own knows it; None: it does not."""
     path: str | None = scope.get(_FACES)
     return path
+
+
+def alone(faces: ASGIApp) -> ASGIApp:
+    """`faces` as all that their server serves: no app lies around them. Servers that run a lifespan need not say so."""
+
+    def telling(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return faces({**scope, _ALONE: True}, receive, send)
+
+    return telling
+
+
+def is_alone(scope: Scope) -> bool:
+    return _ALONE in scope
 
 
 def mounted(app: ASGIApp, faces: ASGIApp, path: str) -> ASGIApp:

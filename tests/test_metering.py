@@ -1,0 +1,143 @@
+"""Sums over the ledger: what counts where, and that nothing counts twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from resumestream.metering import PAGE, By, Meter, duration_s, metered
+from resumestream.model import Attempt, Entry, Head, NewStream, Outcome, Seal, StreamId, Tally
+from resumestream.stores import MemoryStore
+from resumestream.usage import Usage
+
+TOKENS = Usage("{}", input_tokens=10, output_tokens=5, total_tokens=15, cached_input_tokens=4, reasoning_tokens=2)
+SAID = {"input": 10, "output": 5, "total": 15, "cached_input": 4, "reasoning": 2}
+NOTHING = dict.fromkeys(SAID, 0)
+
+
+def call(number: int = 1, *, of: str = "s", tally: Tally = Tally(), **more: Any) -> Entry:  # noqa: B008
+    given = {"status": 200, "ended_at": 2.0, "bytes": 7, "outcome": Outcome.COMPLETED, "usage": TOKENS, "model": "m"}
+    return Entry(StreamId(of), number, "ann", ("a",), Attempt("u", 1.0, **{**given, **more}), tally)
+
+
+def summed(*entries: Entry, by: By = By.MODEL, principal: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    meter = Meter(by, principal)
+    for entry in entries:
+        meter.add([entry])
+    total, groups = meter.finish()
+    return total.described(), {name: sums.described() for name, sums in groups.items()}
+
+
+def times(count: int) -> dict[str, int]:
+    return {name: count * value for name, value in SAID.items()}
+
+
+def test_a_call_is_its_tokens() -> None:
+    """Once, under its model and in the total; nobody asked again, so nothing was avoided."""
+    total, groups = summed(call())
+    assert groups == {"m": total}
+    assert total == {
+        "calls": 1,
+        "tokens": SAID,
+        "calls_without_usage": 0,
+        "outcomes": {"completed": 1},
+        "bytes": 7,
+        "attaches": 0,
+        "replays": 0,
+        "plain_retries": {"estimate": True, "calls": 0, "tokens": NOTHING, "calls_without_usage": 0},
+    }
+
+
+def test_replays_never_count_as_usage() -> None:
+    """However often a stream is asked for, its call took what it took; what was avoided stands beside it."""
+    quiet, _ = summed(call())
+    asked, _ = summed(call(tally=Tally(attaches=2, replays=3)))
+    assert (asked["attaches"], asked["replays"]) == (2, 3)
+    assert asked["plain_retries"] == {"estimate": True, "calls": 5, "tokens": times(5), "calls_without_usage": 0}
+    of_calls = ("calls", "tokens", "calls_without_usage", "outcomes", "bytes")
+    assert [asked[name] for name in of_calls] == [quiet[name] for name in of_calls]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_stream_of_several_calls_is_asked_for_once(order: tuple[int, ...]) -> None:
+    """Each call was paid for; whoever attaches gets, and would have paid for, the last that brought anything."""
+    tally = Tally(attaches=1, replays=1)
+    calls = [
+        call(1, tally=tally, model="first", usage=replace(TOKENS, total_tokens=100), outcome=Outcome.TRUNCATED),
+        call(2, tally=tally, model="second"),
+        call(3, tally=tally, model="", usage=None, bytes=0, outcome=Outcome.PROVIDER_ERROR),
+    ]
+    total, groups = summed(*(calls[index] for index in order))
+    assert (total["calls"], total["tokens"]["total"], total["calls_without_usage"]) == (3, 115, 1)
+    assert total["outcomes"] == {"completed": 1, "provider_error": 1, "truncated": 1}
+    assert (total["attaches"], total["replays"], total["plain_retries"]["tokens"]["total"]) == (1, 1, 30)
+    assert {name: sums["attaches"] for name, sums in groups.items()} == {"first": 0, "second": 1, "": 0}
+    assert list(groups) == ["first", "second", ""]
+
+
+def test_what_told_no_usage_is_said() -> None:
+    """Its tokens are unknown, not none, for the call and for the estimate."""
+    total, _ = summed(call(usage=None, tally=Tally(replays=2)), call(of="t"))
+    assert (total["calls"], total["calls_without_usage"], total["tokens"]) == (2, 1, SAID)
+    assert total["plain_retries"] == {"estimate": True, "calls": 2, "tokens": NOTHING, "calls_without_usage": 2}
+
+
+def test_labels_overlap() -> None:
+    """A call counts once under each of its labels, and once in the total; one without any has a group of its own."""
+    two = replace(call(tally=Tally(replays=1)), labels=("a", "b", "a"))
+    total, groups = summed(two, replace(call(of="t"), labels=()), by=By.LABEL)
+    assert {name: (sums["calls"], sums["replays"]) for name, sums in groups.items()} == {
+        "a": (1, 1),
+        "b": (1, 1),
+        "": (1, 0),
+    }
+    assert (total["calls"], total["replays"]) == (2, 1)
+
+
+def test_principals_are_apart() -> None:
+    """Each has its group; asked for one alone, the others are in no sum."""
+    entries = call(), replace(call(of="t", tally=Tally(1, 1)), principal="bob")
+    total, groups = summed(*entries, by=By.PRINCIPAL)
+    assert (list(groups), total["calls"]) == (["ann", "bob"], 2)
+    total, groups = summed(*entries, by=By.PRINCIPAL, principal="ann")
+    assert (list(groups), total["calls"], total["attaches"]) == (["ann"], 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("2w", 1_209_600), ("0s", 0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    """A number and a unit."""
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1.5h", "1h ", "1 h", "1y", "١h", "9999999999s", "2026-01-01"])
+def test_what_is_no_duration(text: str) -> None:
+    """Anything else is refused, in words that say what would do."""
+    with pytest.raises(ValueError, match="write 90s"):
+        duration_s(text)
+
+
+@pytest.mark.anyio
+async def test_a_ledger_of_many_pages_is_summed_up() -> None:
+    """Each call once, however many there are, and only what ended since."""
+    now = 100.0
+    async with MemoryStore(clock=lambda: now) as store:
+
+        async def ended(name: str, calls: int) -> None:
+            lease = await store.create(NewStream(StreamId(name), "p", "u", "w", now, 60.0, 60.0))
+            for _ in range(calls):
+                await store.begin(lease, Attempt("u", now, 500, ended_at=now), None)
+            await store.begin(lease, Attempt("u", now, 200), Head(200))
+            await store.seal(lease, Seal(Outcome.COMPLETED, "end", "It ended.", usage=TOKENS, model="m"))
+
+        await ended("a", PAGE)
+        now = 200.0
+        await ended("b", PAGE)
+        await store.tally({StreamId("a"): Tally(1, 0), StreamId("b"): Tally(0, 2)})
+        every = (await metered(store, By.MODEL))["total"]
+        late = (await metered(store, By.MODEL, since=150.0))["total"]
+    assert (every["calls"], every["tokens"], every["attaches"], every["replays"]) == (2 * PAGE + 2, times(2), 1, 2)
+    assert (late["calls"], late["tokens"], late["attaches"], late["replays"]) == (PAGE + 1, SAID, 0, 2)
