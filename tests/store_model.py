@@ -283,7 +283,8 @@ class StoreModel(RuleBasedStateMachine):
         self.at += 0.001  # no two at once, so that their order is certain
         if stream.ending is None:
             stream.state, stream.ending, stream.sealed_at = move(stream.state, moved), moved, self.at
-            last = max((number for number, got_head in enumerate(stream.calls, 1) if got_head), default=len(stream.calls))
+            open_ = [number for number, got_head in enumerate(stream.calls, 1) if got_head]
+            last = open_[-1] if open_ else len(stream.calls)
             for number, got_head in enumerate(stream.calls, 1):
                 ended_at, size = (self.at, len(stream.payload)) if number == last else (0.0 if got_head else 1.0, 0)
                 self.ledger.append((ended_at, stream.id, number, stream.principal, stream.label, size))
