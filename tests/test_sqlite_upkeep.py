@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resumestream.model import Gone, Lease, StreamId
+from resumestream.model import Attempt, Gone, Head, Lease, StreamId, Tally
 from resumestream.stores import SQLiteStore, _keeper
 from resumestream.stores._frame import FRAME_BYTES
 from resumestream.stores._keeper import Keeper
@@ -172,3 +172,34 @@ async def test_a_reader_elsewhere_puts_erasing_off(path: Path) -> None:
         other.close()
         await store.tidy()
         assert b"<erased " not in content(path)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pruned_first", [True, False])
+async def test_no_tally_stays_behind(path: Path, pruned_first: bool) -> None:
+    """It goes with the last that is known of its stream, record or ledger, and none comes after that."""
+    async with server(path) as store:
+
+        async def forget() -> None:
+            for name in ("called", "never called"):
+                await store.purge(StreamId(name), Gone.EXPIRED)
+                await store.forget(StreamId(name))
+
+        called = await stream(store, "called")
+        await store.begin(called, Attempt("u", 1.0, 500, ended_at=1.0), None)
+        await store.begin(called, Attempt("u", 1.0, 200), Head(200))
+        for lease in (called, await stream(store, "never called")):
+            await store.tally({lease.stream: Tally(1, 1)})
+            await store.seal(lease, SEAL)
+        assert rows(path, "SELECT count(*) FROM tally") == [(2,)]
+        if pruned_first:
+            await store.prune(store.now() + 1)
+            assert rows(path, "SELECT count(*) FROM tally") == [(2,)]
+            await forget()
+        else:
+            await forget()
+            await store.prune(2.0)
+            assert rows(path, "SELECT stream, attaches, replays FROM tally") == [("called", 1, 1)]
+            await store.prune(store.now() + 1)
+        await store.tally({called.stream: Tally(1, 1)})
+    assert rows(path, "SELECT * FROM tally") == []
