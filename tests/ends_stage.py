@@ -18,7 +18,7 @@ from .ends import MAX_EVENT_BYTES, MAX_STREAM_BYTES, Row
 from .ends_seen import Turn
 from .scripted_peer import DEADLINE_S, Peer, Server, listening
 
-IMPATIENCE_S = 0.3
+IMPATIENCE_S = 0.4
 POLICY: dict[str, Any] = {
     "drain_s": 0,
     "settle_s": 0.2,
