@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from resumestream.model import Outcome
+from resumestream.testing.provider.script import token
 
 from .clients.plain import Plain, Reply
 from .clients.sdks import SDKS
@@ -143,18 +144,18 @@ def check_sdk(row: Row, ended: Ended, *, late: bool) -> None:
         expected = {IN_STREAM[name]}
     assert ended.raised in expected
     if play.status == 200:
-        text = row.speaker.text(min(play.events, row.speaker.first))
-        text += text_after(row)
-        assert ended.text == text
+        assert ended.text == read_of(row)
     else:
         assert not ended.text
 
 
-def text_after(row: Row) -> str:
+def read_of(row: Row) -> str:
+    """The text of the events that are kept."""
     play, speaker = row.play, row.speaker
     if play.detail == "max_stream_bytes":
-        return speaker.text(speaker.first)[-6:] * (play.events - speaker.first)
-    return speaker.text(play.events).removeprefix(speaker.text(min(play.events, speaker.first)))
+        begun = speaker.text(speaker.first)
+        return begun + begun[-len(token(0)) :] * (play.events - speaker.first)
+    return speaker.text(play.events)
 
 
 def check_plain(row: Row, reply: Reply, *, late: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..framing import SSE, data_of, event_name, has_data
 from ..ports import Dialect, Mark, Scanner
-from .payload import COMMENT, describe, openai_error, parse
+from .payload import COMMENT, describe, frame, parse
 from .scanning import Telling
 
 _FINAL = re.compile(rb"response\.(?:completed|incomplete|failed|cancelled)")
@@ -25,8 +25,9 @@ class OpenAIResponses(Dialect):
         return _Scanner()
 
     def error_frame(self, code: str, message: str) -> bytes | None:
-        """The SDK raises APIError; an event of type `error` it would only hand on."""
-        return openai_error(code, message)
+        """The SDK raises APIError, for the key `error`; the AI SDK takes it for an error only with all the others."""
+        error = {"type": "server_error", "code": code, "message": message, "param": None}
+        return frame({"type": "error", "sequence_number": 0, "error": error})
 
 
 class _Scanner(Telling):

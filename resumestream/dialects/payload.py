@@ -59,5 +59,5 @@ def frame(body: dict[str, Any], *, event: str = "", end: str = "\n") -> bytes:
 
 
 def openai_error(code: str, message: str) -> bytes:
-    """The event that the openai SDK raises as APIError, whatever the endpoint."""
+    """The event that the openai SDK raises as APIError."""
     return frame({"error": {"message": message, "type": "server_error", "code": code}})
