@@ -8,9 +8,10 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,9 +46,24 @@ def pids(server: Process, starts: int = 2) -> dict[int, int]:
     return {int(match[1]): int(match[2]) for match in found}
 
 
+def stopped(pid: int) -> bool:
+    """Every thread of it: the state follows the name in parentheses (proc(5))."""
+    try:
+        stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # a thread that has just ended
+        return False
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 @contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+def frozen(pid: int, store: Path) -> Iterator[None]:
+    """Frozen while the store's write lock was ours: who is frozen with it has everybody refused until it thaws."""
+    with closing(sqlite3.connect(store, timeout=DEADLINE_S, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        os.kill(pid, signal.SIGSTOP)
+        while not stopped(pid):
+            time.sleep(0.001)
+        other.execute("ROLLBACK")
     try:
         yield
     finally:
@@ -55,13 +71,13 @@ def frozen(pid: int) -> Iterator[None]:
 
 
 @contextmanager
-def each_its_client(server: Process, *workers: int) -> Iterator[list[Plain]]:
+def each_its_client(server: Process, store: Path, *workers: int) -> Iterator[list[Plain]]:
     """A connection to each of two workers, made while the other could not accept it."""
     with ExitStack() as stack:
         clients = []
         for worker in workers:
             (other,) = set(workers) - {worker}
-            with frozen(other):
+            with frozen(other, store):
                 client = stack.enter_context(Plain(server.url))
                 assert client.get("/readyz").status == 200
                 clients.append(client)
@@ -136,7 +152,7 @@ def test_a_stream_is_every_workers(backend: str, provider: ScriptedProvider, sto
     """What one worker drains, another one serves live, byte for byte, without a second call."""
     with (
         serving(provider, store, "--workers", 2, "--backend", backend) as server,
-        each_its_client(server, *pids(server).values()) as (one, two),
+        each_its_client(server, store, *pids(server).values()) as (one, two),
     ):
         first = held(one, provider)
         second = begin(two)
@@ -155,7 +171,7 @@ def test_a_frozen_worker_takes_no_connection_with_it(provider: ScriptedProvider,
     nodes = []
     with serving(provider, store, "--workers", 2) as server:
         for turn, pid in enumerate(pids(server).values()):
-            with frozen(pid):
+            with frozen(pid, store):
                 for number in range(5):
                     with Plain(server.url) as client:
                         reply = client.post(CHAT, BODY, {"idempotency-key": f"{turn}-{number}"})
@@ -179,7 +195,7 @@ def test_a_killed_worker_is_replaced(backend: str, provider: ScriptedProvider, s
         after = pids(server, starts=3)
         assert after[1] != before[1]
         assert after[2] == before[2]
-        with each_its_client(server, *after.values()) as clients:
+        with each_its_client(server, store, *after.values()) as clients:
             replies = [client.post(CHAT, BODY, {"idempotency-key": "k"}) for client in clients]
         assert [reply.body for reply in replies] == [provider.sent(1)] * 2
         server.send(signal.SIGTERM)
@@ -193,7 +209,7 @@ def test_a_stopped_worker_is_replaced(provider: ScriptedProvider, store: Path) -
     """SIGTERM to one worker recycles it: its answers finish, then another takes its place."""
     with serving(provider, store, "--workers", 2) as server:
         before = pids(server)
-        with each_its_client(server, *before.values()) as (client, _):
+        with each_its_client(server, store, *before.values()) as (client, _):
             response = held(client, provider)
             os.kill(before[1], signal.SIGTERM)
             server.wait_for_err(r"worker 1 .* stopping")
