@@ -92,6 +92,14 @@ def test_an_error_event_releases_the_key_only_as_the_first(before: bytes, releas
     assert "overloaded" in ending.message
 
 
+def test_a_credential_in_an_error_is_in_no_message() -> None:
+    """The event is payload; what is stored and listed beside it holds stars."""
+    secret = "sk-proj-0123456789abcdefABCDEF0123"
+    payload, _, ending = read(f'data: {{"error":{{"message":"Incorrect API key: {secret}"}}}}\n\n'.encode(), [])
+    assert secret.encode() in payload
+    assert ending.message.endswith(": Incorrect API key: " + "*" * len(secret))
+
+
 def test_an_error_without_its_blank_line_is_kept() -> None:
     """The provider's own error is payload even where it is no whole event."""
     for framed, cut in ((True, None), (False, CUT)):

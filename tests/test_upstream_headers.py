@@ -100,6 +100,15 @@ def test_server_side_headers_replace_every_credential() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["helicone-auth", "x-portkey-api-key", "cf-aig-authorization", "x-amz-security-token", "x-goog-signature"]
+)
+def test_what_may_be_a_credential_by_its_name_is_one(name: str) -> None:
+    """A fallback is another company."""
+    assert forwarded(raw(f"{name}: theirs"), own=[]) == [IDENTITY]
+    assert forwarded(raw(f"{name}: theirs")) == [*raw(f"{name}: theirs"), IDENTITY]
+
+
+@pytest.mark.parametrize(
     "name",
     [
         *("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authenticate"),

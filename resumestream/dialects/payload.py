@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..redaction import redact
+
 LATER_INDEX = re.compile(rb'"index"\s*:\s*[1-9]')
 """Something beside the first choice or candidate, which every answer has."""
 
@@ -38,12 +40,12 @@ def parts(body: dict[str, Any], name: str) -> Iterator[tuple[int, dict[str, Any]
 def describe(error: object) -> str:
     """A provider's error object in one printable line of at most 200 characters: its code, else its message.
 
-    Codes first: a message may echo what the caller sent.
+    Codes first: a message may echo what the caller sent. A credential in it is starred out: this is stored and shown.
     """
     if isinstance(error, dict):
         texts = [error.get(name) for name in ("code", "status", "type", "message")]
         error = next((text for text in texts if text and isinstance(text, str)), error.get("code"))
-    return one_line(str(error) if isinstance(error, str | int) else "") or "unspecified"
+    return one_line(redact(str(error)) if isinstance(error, str | int) else "") or "unspecified"
 
 
 def one_line(text: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ..identity import CREDENTIAL_HEADERS
 from ..model import Headers
+from ..redaction import CREDENTIAL_HEADER
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """As ASGI and h11 have them."""
@@ -63,8 +63,6 @@ _NOT_RECORDED = HOP_BY_HOP | {
 }
 _NOT_RECORDED_PREFIXES = ("access-control-", "stream-", "proxy-")
 
-_CREDENTIAL = re.compile(r"auth|key|token|secret|password|signature")
-
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 
 
@@ -73,11 +71,10 @@ def forwarded(
 ) -> list[tuple[bytes, bytes]]:
     """The request headers that go upstream, less those that the connection makes (Host and the body's framing).
 
-    `own` are the server-side headers: they replace the caller's of the same name, and every credential of the caller.
+    `own` are the server-side headers: they replace the caller's of the same name, and whatever may be a
+    credential of the caller's.
     """
     dropped = {name.lower() for name, _ in own or ()} | _listed_in_connection(request_headers)
-    if own is not None:
-        dropped |= {name.encode() for name in CREDENTIAL_HEADERS}
     if last_event_id_is_ours:
         dropped.add(b"last-event-id")
     kept: list[tuple[bytes, bytes]] = []
@@ -85,6 +82,8 @@ def forwarded(
         name = raw_name.lower()
         text = name.decode("latin-1")
         if name in dropped or text in _NOT_FORWARDED or text.startswith(_NOT_FORWARDED_PREFIXES) or is_forwarding(text):
+            continue
+        if own is not None and CREDENTIAL_HEADER.search(text):
             continue
         value = _other_preferences(raw_value) if name == b"prefer" else raw_value
         if value is not None:
@@ -96,7 +95,7 @@ def forwarded(
 def credentials_in(request_headers: RawHeaders) -> list[str]:
     """The values of what may be a credential, by its name."""
     texts = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request_headers)
-    return [value for name, value in texts if _CREDENTIAL.search(name.lower())]
+    return [value for name, value in texts if CREDENTIAL_HEADER.search(name.lower())]
 
 
 def is_forwarding(name: str) -> bool:
