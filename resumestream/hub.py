@@ -131,7 +131,7 @@ class Hub:
         """Open the store, seal what dead processes left, start watching. Raises what the store raises."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.store)
-            stack.push_async_callback(self.tallies.flush)
+            stack.push_async_callback(self.tallies.close)
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             await self._watch.recover()
             watch, sweep = self._watch, self._sweep
@@ -174,7 +174,9 @@ class Hub:
             with about(bound[1]):
                 decision = decide(*bound) if decide else Start()
             if isinstance(decision, Attach):
-                self.tallies.asked_again(decision.stream, sealed=bound[1] is not None and bound[1].sealed)
+                seal = bound[1].seal if bound[1] else None
+                if seal is None or not seal.released:  # else a call of their own would have been refused, unbilled
+                    self.tallies.asked_again(decision.stream, sealed=seal is not None)
                 return Claim(decision.stream, started=False)
             try:
                 new = replace(new, previous=decision.replaces)

@@ -15,7 +15,7 @@ logger = logging.getLogger("resumestream")
 FLUSH_S = 1
 """How often the store is told: one write for all, and what a process that is killed may lose."""
 PATIENCE_S = 2
-"""How long a flush may take: the end of the process waits for it."""
+"""How long the end of the process waits for the last write."""
 
 
 class Tallies:
@@ -38,13 +38,22 @@ class Tallies:
 
     async def flush(self) -> None:
         """Tell the store all that was counted before. Raises nothing: what the store refused is told the next time.
-        Not to be cancelled, since nobody would know whether it was counted; so it ends after PATIENCE_S, and drops what
-        it was about to tell."""
-        with anyio.move_on_after(PATIENCE_S, shield=True):
-            async with self._turn:
-                counts, self._counts = self._counts, {}
-                if counts:
-                    await self._told(counts)
+        Not to be cancelled, since nobody would know whether it was counted: it waits for the store's answer."""
+        with anyio.CancelScope(shield=True):
+            await self._flush()
+
+    async def close(self) -> None:
+        """The last flush: what the store has not taken after PATIENCE_S is given up."""
+        with anyio.move_on_after(PATIENCE_S, shield=True) as patience:
+            await self._flush()
+        if patience.cancelled_caught:
+            logger.warning("attaches of the last moments are not counted: no answer within %g s", PATIENCE_S)
+
+    async def _flush(self) -> None:
+        async with self._turn:
+            counts, self._counts = self._counts, {}
+            if counts:
+                await self._told(counts)
 
     async def _told(self, counts: dict[StreamId, Tally]) -> None:
         try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
 
 import anyio
 import pytest
 
 from resumestream import tallies
 from resumestream.errors import StoreBusy
-from resumestream.model import StreamId, Tally
-from resumestream.stores import MemoryStore
+from resumestream.model import NewStream, StreamId, Tally
+from resumestream.policy import Policy
+from resumestream.stores import MemoryStore, open_store
 from resumestream.tallies import Tallies
 
 pytestmark = pytest.mark.anyio
@@ -110,18 +114,40 @@ async def test_two_flushes_take_turns() -> None:
             assert store.told == [{A: Tally(1, 0)}]
 
 
-async def test_a_store_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of a process waits for a while, and no longer; what was about to be told is given up."""
+async def test_a_store_that_hangs_holds_no_end_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end of a process waits for a while, no longer; what was about to be told is given up, and the log says so."""
     monkeypatch.setattr(tallies, "PATIENCE_S", 0.01)
     store = Told()
     store.hold = anyio.Event()
     counted = Tallies(store)
     counted.asked_again(A, sealed=False)
     with anyio.fail_after(5):
-        await counted.flush()
+        await counted.close()
     store.hold = None
-    await counted.flush()
+    await counted.close()
     assert store.told == []
+    assert "not counted" in caplog.text
+
+
+async def test_a_lock_that_somebody_else_holds_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real store says that it is busy after `busy_s`, however long that is; then it is told again."""
+    monkeypatch.setattr(tallies, "PATIENCE_S", 0.01)
+    path = tmp_path / "streams.db"
+    with anyio.fail_after(20):
+        async with open_store(str(path), policy=Policy(busy_s=0.1), serving=True) as store:
+            lease = await store.create(NewStream(A, "p", "u", "w", store.now(), 60, 60))
+            counted = Tallies(store)
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                counted.asked_again(lease.stream, sealed=False)
+                await counted.flush()
+                other.execute("ROLLBACK")
+            counted.asked_again(lease.stream, sealed=True)
+            await counted.flush()
+            with closing(sqlite3.connect(path)) as other:
+                assert other.execute("SELECT attaches, replays FROM tally").fetchall() == [(1, 1)]
 
 
 async def _release(held: anyio.Event) -> None:

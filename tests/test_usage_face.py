@@ -95,6 +95,17 @@ def test_sums_are_the_providers_own(provider: ScriptedProvider, server: str) -> 
         assert usage(client, "?since=0s")["total"]["calls"] == 0
 
 
+def test_a_refusal_that_is_told_again_avoids_no_call(provider: ScriptedProvider) -> None:
+    """A plain retry would have been refused as well, and nobody pays for that."""
+    with served(provider, upstreams=asking(provider), authorize=hook) as client:
+        provider.script(Script(status=429, headers={"retry-after": "30"}))
+        for _ in range(3):
+            assert client.post("k", authorization="Bearer ann").status == 429
+        total = usage(client)["total"]
+        assert len(provider.ledger()) == total["calls"] == 1
+        assert (total["attaches"], total["replays"], total["plain_retries"]["calls"]) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("place", ["sqlite:///{}/streams.db", "file://{}/streams"])
 def test_sums_outlive_the_server_and_the_answers(provider: ScriptedProvider, tmp_path: Path, place: str) -> None:
     """After a restart, an expiry and a deletion they are the same: what was paid stays paid."""
