@@ -7,14 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
-from .model import Entry, StreamId, Tally
+from .model import Entry
 from .ports import LogStore
 from .usage import Usage
 
 PAGE = 1000
 """Entries that are read at a time."""
+GROUPS = 1000
+"""Groups that are told one by one, the largest. Callers make labels up, so there may be any number."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 
@@ -46,6 +48,11 @@ class Tokens:
     cached_input: int = 0
     reasoning: int = 0
 
+    def __iadd__(self, more: Tokens) -> Self:
+        for name, count in asdict(more).items():
+            setattr(self, name, getattr(self, name) + count)
+        return self
+
 
 @dataclass(slots=True)
 class Calls:
@@ -68,6 +75,12 @@ class Calls:
         tokens.cached_input += times * (usage.cached_input_tokens or 0)
         tokens.reasoning += times * (usage.reasoning_tokens or 0)
 
+    def __iadd__(self, more: Calls) -> Self:
+        self.calls += more.calls
+        self.tokens += more.tokens
+        self.calls_without_usage += more.calls_without_usage
+        return self
+
 
 @dataclass(slots=True)
 class Sums:
@@ -80,18 +93,26 @@ class Sums:
     attaches: int = 0
     replays: int = 0
     plain_retries: Calls = field(default_factory=Calls)
-    """An estimate: each attach and replay as a call of its own that takes what the stream's own call took."""
+    """An estimate: each attach and replay as a call of its own that takes what the stream's last call took."""
 
-    def add_call(self, entry: Entry) -> None:
-        attempt = entry.attempt
+    def add(self, entry: Entry) -> None:
+        attempt, tally = entry.attempt, entry.tally
         self.made.add(attempt.usage)
         self.outcomes[attempt.outcome or "unknown"] += 1
         self.payload_bytes += attempt.bytes
-
-    def add_avoided(self, tally: Tally, usage: Usage | None) -> None:
         self.attaches += tally.attaches
         self.replays += tally.replays
-        self.plain_retries.add(usage, tally.attaches + tally.replays)
+        if asked := tally.attaches + tally.replays:
+            self.plain_retries.add(attempt.usage, asked)
+
+    def __iadd__(self, more: Sums) -> Self:
+        self.made += more.made
+        self.outcomes += more.outcomes
+        self.payload_bytes += more.payload_bytes
+        self.attaches += more.attaches
+        self.replays += more.replays
+        self.plain_retries += more.plain_retries
+        return self
 
     def described(self) -> dict[str, Any]:
         """As JSON."""
@@ -106,56 +127,47 @@ class Sums:
 
 
 class Meter:
-    """Adds entries up; of one `principal` alone, where one is given."""
+    """Adds entries up, in memory for a number of groups, however many there are."""
 
-    def __init__(self, by: By, principal: str | None = None) -> None:
-        self._by, self._principal = by, principal
-        self._total, self._groups = Sums(), defaultdict[str, Sums](Sums)
-        self._answering: dict[StreamId, Entry] = {}
-        """Of each stream that was asked for again, the call whose answer was given."""
+    def __init__(self, by: By) -> None:
+        self._by = by
+        self._total, self._others = Sums(), Sums()
+        self._groups = defaultdict[str, Sums](Sums)
 
     def add(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            if self._principal in (None, entry.principal):
-                for sums in self._of(entry):
-                    sums.add_call(entry)
-                if entry.tally != Tally():
-                    known = self._answering.get(entry.stream)
-                    self._answering[entry.stream] = max(known, entry, key=_answers) if known else entry
+            for sums in (self._total, *(self._groups[name] for name in self._names(entry))):
+                sums.add(entry)
+            if len(self._groups) > 2 * GROUPS:
+                self._fold()
 
-    def finish(self) -> tuple[Sums, dict[str, Sums]]:
-        """The total, and the groups by name, the most tokens first; to be asked once, when all was added."""
-        for entry in self._answering.values():
-            for sums in self._of(entry):
-                sums.add_avoided(entry.tally, entry.attempt.usage)
-        groups = sorted(self._groups.items(), key=lambda item: (-item[1].made.tokens.total, item[0]))
-        return self._total, dict(groups)
+    def finish(self) -> dict[str, Any]:
+        """As JSON; to be asked once, when all was added."""
+        self._fold()
+        groups = [{self._by.value: name, **sums.described()} for name, sums in self._groups.items()]
+        return {"groups": groups, "others": self._others.described(), "total": self._total.described()}
 
-    def _of(self, entry: Entry) -> list[Sums]:
-        """The sums it counts in."""
+    def _fold(self) -> None:
+        """Keep the largest groups, the most tokens first."""
+        ranked = sorted(self._groups.items(), key=lambda item: (-item[1].made.tokens.total, item[0]))
+        self._groups = defaultdict(Sums, ranked[:GROUPS])
+        for _, sums in ranked[GROUPS:]:
+            self._others += sums
+
+    def _names(self, entry: Entry) -> set[str]:
         match self._by:
             case By.MODEL:
-                names = {entry.attempt.model}
+                return {entry.attempt.model}
             case By.LABEL:
-                names = set(entry.labels) or {""}
+                return set(entry.labels) or {""}
             case By.PRINCIPAL:
-                names = {entry.principal}
-        return [self._total, *(self._groups[name] for name in names)]
-
-
-def _answers(entry: Entry) -> tuple[bool, int]:
-    """Readers get the last call that brought anything."""
-    return entry.attempt.bytes > 0, entry.number
+                return {entry.principal}
 
 
 async def metered(store: LogStore, by: By, *, since: float = 0.0, principal: str | None = None) -> dict[str, Any]:
-    """The sums as JSON: of the calls that ended at `since` (store clock) or later, and of what was given from them."""
-    meter, page = Meter(by, principal), list[Entry]()
-    while page := await store.ledger(since=since, after=page[-1] if page else None, limit=PAGE):
+    """The sums as JSON: of the calls that ended at `since` (store clock) or later, and of what was given from them; of
+    `principal`, or of all."""
+    meter, page = Meter(by), list[Entry]()
+    while page := await store.ledger(principal=principal, since=since, after=page[-1] if page else None, limit=PAGE):
         meter.add(page)
-    total, groups = meter.finish()
-    return {
-        "by": by,
-        "groups": [{by.value: name, **sums.described()} for name, sums in groups.items()],
-        "total": total.described(),
-    }
+    return {"by": by, **meter.finish()}

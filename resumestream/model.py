@@ -167,7 +167,7 @@ class Entry:
     labels: tuple[str, ...]
     attempt: Attempt
     tally: Tally = Tally()
-    """So far, and of the whole stream: each of its entries says the same."""
+    """So far, and of the whole stream: its last call tells it, and no other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,9 +160,12 @@ class LogStore(Protocol):
         """What is kept for `principal`, or for all. Cheap: every start asks."""
         ...
 
-    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
-        """At most `limit` calls that ended at `since` (store clock) or later, in the order in which they ended, those
-        of one moment by stream and number; `after` continues a page, also where that entry was pruned."""
+    async def ledger(
+        self, *, principal: str | None = None, since: float = 0.0, after: Entry | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        """At most `limit` calls of `principal`, or of all, that ended at `since` (store clock) or later, in the order
+        in which they ended, those of one moment by stream and number; `after` continues a page, also where that entry
+        was pruned."""
         ...
 
     async def tally(self, counts: Mapping[StreamId, Tally]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from resumestream import metering
 from resumestream.metering import PAGE, By, Meter, duration_s, metered
 from resumestream.model import Attempt, Entry, Head, NewStream, Outcome, Seal, StreamId, Tally
 from resumestream.stores import MemoryStore
@@ -22,12 +23,13 @@ def call(number: int = 1, *, of: str = "s", tally: Tally = Tally(), **more: Any)
     return Entry(StreamId(of), number, "ann", ("a",), Attempt("u", 1.0, **{**given, **more}), tally)
 
 
-def summed(*entries: Entry, by: By = By.MODEL, principal: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    meter = Meter(by, principal)
+def summed(*entries: Entry, by: By = By.MODEL) -> tuple[dict[str, Any], dict[str, Any]]:
+    meter = Meter(by)
     for entry in entries:
         meter.add([entry])
-    total, groups = meter.finish()
-    return total.described(), {name: sums.described() for name, sums in groups.items()}
+    told = meter.finish()
+    assert told["others"]["calls"] == 0
+    return told["total"], {group.pop(by.value): group for group in told["groups"]}
 
 
 def times(count: int) -> dict[str, int]:
@@ -60,21 +62,34 @@ def test_replays_never_count_as_usage() -> None:
     assert [asked[name] for name in of_calls] == [quiet[name] for name in of_calls]
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_a_stream_of_several_calls_is_asked_for_once(order: tuple[int, ...]) -> None:
-    """Each call was paid for; whoever attaches gets, and would have paid for, the last that brought anything."""
-    tally = Tally(attaches=1, replays=1)
+def test_a_stream_of_several_calls_is_asked_for_once() -> None:
+    """Each call was paid for; whoever attaches gets, and would have paid for, the last."""
     calls = [
-        call(1, tally=tally, model="first", usage=replace(TOKENS, total_tokens=100), outcome=Outcome.TRUNCATED),
-        call(2, tally=tally, model="second"),
-        call(3, tally=tally, model="", usage=None, bytes=0, outcome=Outcome.PROVIDER_ERROR),
+        call(1, model="first", usage=replace(TOKENS, total_tokens=100), outcome=Outcome.TRUNCATED),
+        call(2, model="second", tally=Tally(attaches=1, replays=1)),
     ]
-    total, groups = summed(*(calls[index] for index in order))
-    assert (total["calls"], total["tokens"]["total"], total["calls_without_usage"]) == (3, 115, 1)
-    assert total["outcomes"] == {"completed": 1, "provider_error": 1, "truncated": 1}
+    total, groups = summed(*calls)
+    assert (total["calls"], total["tokens"]["total"], total["outcomes"]) == (2, 115, {"completed": 1, "truncated": 1})
     assert (total["attaches"], total["replays"], total["plain_retries"]["tokens"]["total"]) == (1, 1, 30)
-    assert {name: sums["attaches"] for name, sums in groups.items()} == {"first": 0, "second": 1, "": 0}
-    assert list(groups) == ["first", "second", ""]
+    assert {name: sums["attaches"] for name, sums in groups.items()} == {"first": 0, "second": 1}
+    assert list(groups) == ["first", "second"]
+
+
+def test_of_ever_so_many_groups_the_largest_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers make labels up. What is told of the rest is their sum, and never is more kept than twice as many."""
+    monkeypatch.setattr(metering, "GROUPS", 10)
+    meter = Meter(By.LABEL)
+    for number in range(100):
+        usage = replace(TOKENS, total_tokens=number)
+        meter.add([replace(call(of=f"s{number}", usage=usage, tally=Tally(1, 1)), labels=(f"turn-{number}",))])
+        assert len(meter._groups) <= 20
+    told = meter.finish()
+    assert [group["label"] for group in told["groups"]] == [f"turn-{number}" for number in range(99, 89, -1)]
+    for name in ("calls", "bytes", "attaches", "replays"):
+        assert told["others"][name] + sum(group[name] for group in told["groups"]) == told["total"][name]
+    assert told["others"]["tokens"]["total"] == sum(range(90))
+    assert told["others"]["plain_retries"]["tokens"]["total"] == 2 * sum(range(90))
+    assert told["others"]["outcomes"] == {"completed": 90}
 
 
 def test_what_told_no_usage_is_said() -> None:
@@ -97,12 +112,10 @@ def test_labels_overlap() -> None:
 
 
 def test_principals_are_apart() -> None:
-    """Each has its group; asked for one alone, the others are in no sum."""
+    """Each has its group."""
     entries = call(), replace(call(of="t", tally=Tally(1, 1)), principal="bob")
     total, groups = summed(*entries, by=By.PRINCIPAL)
-    assert (list(groups), total["calls"]) == (["ann", "bob"], 2)
-    total, groups = summed(*entries, by=By.PRINCIPAL, principal="ann")
-    assert (list(groups), total["calls"], total["attaches"]) == (["ann"], 1, 0)
+    assert ({name: sums["attaches"] for name, sums in groups.items()}, total["calls"]) == ({"ann": 0, "bob": 1}, 2)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def _table(told: Mapping[str, Any]) -> Table:
         shown.add_column(name, justify="right")
     for group in told["groups"]:
         shown.add_row(printable(group[told["by"]]) or "-", *_counts(group))
+    if told["others"]["calls"]:
+        shown.add_row("(all others)", *_counts(told["others"]))
     shown.add_section()
     shown.add_row("total", *_counts(told["total"]))
     return shown

@@ -197,8 +197,11 @@ class CatalogStore:
     async def kept(self, principal: str | None = None) -> Kept:
         return await self._read(lambda conn: _rows.kept(conn, principal))
 
-    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
-        return await self._read(lambda conn: _rows.ledger(conn, _rules.page_of_ledger(since, after), limit))
+    async def ledger(
+        self, *, principal: str | None = None, since: float = 0.0, after: Entry | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        behind = _rules.page_of_ledger(since, after)
+        return await self._read(lambda conn: _rows.ledger(conn, principal, behind, limit))
 
     async def tally(self, counts: Mapping[StreamId, Tally]) -> None:
         await self._write(lambda batch: _rows.tally(batch.conn, counts))

@@ -110,6 +110,7 @@ def execute_all(conn: sqlite3.Connection, script: str) -> None:
 _V3 = """
 DROP INDEX ledger_ended;
 CREATE INDEX ledger_ended ON ledger (ended_at, stream, number);
+CREATE INDEX ledger_of ON ledger (principal, ended_at, stream, number);
 CREATE TABLE tally (
     stream TEXT PRIMARY KEY,
     attaches INTEGER NOT NULL,

@@ -243,9 +243,12 @@ def enter(conn: sqlite3.Connection, entries: Iterable[Entry]) -> None:
         conn.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?)", values + texts)
 
 
-def ledger(conn: sqlite3.Connection, behind: tuple[float, str, int], limit: int) -> list[Entry]:
+def ledger(conn: sqlite3.Connection, principal: str | None, behind: tuple[float, str, int], limit: int) -> list[Entry]:
+    theirs, values = ("", ()) if principal is None else ("principal = ? AND", (principal,))
     sql = f"""SELECT {_ENTRY} FROM ledger LEFT JOIN tally ON tally.stream = ledger.stream
-    WHERE (ended_at, ledger.stream, number) > (?, ?, ?) ORDER BY ended_at, ledger.stream, number LIMIT ?"""
+    AND number = (SELECT max(number) FROM ledger AS of_stream WHERE of_stream.stream = ledger.stream)
+    WHERE {theirs} (ended_at, ledger.stream, number) > (?, ?, ?)
+    ORDER BY ended_at, ledger.stream, number LIMIT ?"""
     return [
         Entry(
             StreamId(stream),
@@ -255,7 +258,9 @@ def ledger(conn: sqlite3.Connection, behind: tuple[float, str, int], limit: int)
             _attempt(json.loads(attempt)),
             Tally(attaches, replays),
         )
-        for stream, number, principal, labels, attempt, attaches, replays in conn.execute(sql, (*behind, limit))
+        for stream, number, principal, labels, attempt, attaches, replays in conn.execute(
+            sql, (*values, *behind, limit)
+        )
     ]
 
 

@@ -80,6 +80,7 @@ CREATE TABLE ledger (
     PRIMARY KEY (stream, number)
 );
 CREATE INDEX ledger_ended ON ledger (ended_at, stream, number);
+CREATE INDEX ledger_of ON ledger (principal, ended_at, stream, number);
 
 -- How often a stream was asked for again; goes with the last that is known of it.
 CREATE TABLE tally (

@@ -152,10 +152,19 @@ class MemoryStore:
         infos = self._of(principal)
         return Kept(sum(not info.sealed for info in infos), sum(info.tail for info in infos if not info.gone))
 
-    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
+    async def ledger(
+        self, *, principal: str | None = None, since: float = 0.0, after: Entry | None = None, limit: int = 1000
+    ) -> list[Entry]:
         behind = _rules.page_of_ledger(since, after)
-        page = sorted((entry for entry in self._ledger if _rules.place(entry) > behind), key=_rules.place)[:limit]
-        return [replace(entry, tally=self._tallies.get(entry.stream, entry.tally)) for entry in page]
+        theirs = (entry for entry in self._ledger if principal in (None, entry.principal))
+        page = sorted((entry for entry in theirs if _rules.place(entry) > behind), key=_rules.place)[:limit]
+        last = {entry.stream: entry.number for entry in self._ledger}
+        return [
+            replace(entry, tally=self._tallies.get(entry.stream, entry.tally))
+            if entry.number == last[entry.stream]
+            else entry
+            for entry in page
+        ]
 
     async def tally(self, counts: Mapping[StreamId, Tally]) -> None:
         for stream, more in counts.items():

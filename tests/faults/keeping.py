@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from resumestream.errors import StreamGone
 from resumestream.model import (
@@ -176,8 +177,8 @@ class LedgerTwice(MemoryStore):
 class CallsUnended(MemoryStore):
     """A call in the ledger does not tell how it ended, nor what came of it."""
 
-    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
-        entries = await super().ledger(since=since, after=after, limit=limit)
+    async def ledger(self, **asked: Any) -> list[Entry]:
+        entries = await super().ledger(**asked)
         return [replace(it, attempt=replace(it.attempt, bytes=0, outcome=None)) for it in entries]
 
 
@@ -199,11 +200,25 @@ class TalliesGoWithTheRecord(MemoryStore):
 class PagesOfTheLedgerOverlap(MemoryStore):
     """A page begins at the time of the last one's end."""
 
-    async def ledger(self, *, since: float = 0.0, after: Entry | None = None, limit: int = 1000) -> list[Entry]:
+    async def ledger(self, *, after: Entry | None = None, **asked: Any) -> list[Entry]:
         if after:
-            since = after.attempt.ended_at or 0.0
-        found = await super().ledger(since=since, limit=limit)
+            asked["since"] = after.attempt.ended_at or 0.0
+        found = await super().ledger(**asked)
         return [entry for entry in found if entry != after]
+
+
+class LedgerOfEverybody(MemoryStore):
+    """Whose calls are asked for does not matter."""
+
+    async def ledger(self, **asked: Any) -> list[Entry]:
+        return await super().ledger(**{**asked, "principal": None})
+
+
+class TalliesWithEachCall(MemoryStore):
+    """A stream of several calls seems to have been asked for several times."""
+
+    async def ledger(self, **asked: Any) -> list[Entry]:
+        return [replace(it, tally=self._tallies.get(it.stream, it.tally)) for it in await super().ledger(**asked)]
 
 
 FAULTS = (
@@ -226,4 +241,6 @@ FAULTS = (
     TalliesReplaced,
     TalliesGoWithTheRecord,
     PagesOfTheLedgerOverlap,
+    LedgerOfEverybody,
+    TalliesWithEachCall,
 )
