@@ -46,7 +46,8 @@ def credential_of(headers: Pairs, query: Pairs) -> str | None:
 def is_unstable(credential: str) -> bool:
     """Whether any of it is made anew for each session or request (a JWT, an AWS SigV4 or SigV4A signature), so that a
     restarted caller would come back as somebody else."""
-    return any(part.startswith("AWS4-") or _is_jwt(part) for part in credential.split("\n"))
+    parts = credential.split("\n")
+    return any(part.startswith("AWS4-") for part in parts) or any(_is_jwt(word) for word in credential.split())
 
 
 def principal_of(credential: str, secret: bytes) -> str:
@@ -56,7 +57,7 @@ def principal_of(credential: str, secret: bytes) -> str:
 
 def _is_jwt(text: str) -> bool:
     parts = text.split(".")
-    if len(parts) != 3:
+    if len(parts) not in (3, 5):  # signed, or encrypted (RFC 7516)
         return False
     try:
         header = json.loads(_unbase64(parts[0]))

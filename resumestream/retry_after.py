@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import math
+import re
 from email.utils import mktime_tz, parsedate_tz
 
 from .model import Headers
 
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+MOST_S = 86_400
+"""Longer than any limit that a provider counts by: a wait beyond it is a mistake, or meant to hold a key for ever."""
+
 
 def retry_after_s(headers: Headers) -> float | None:
     """Seconds from `retry-after-ms` (what the official SDKs read first) or `Retry-After`; None without. A date counts
-    from the answer's own `Date`: the provider's clock is the one that it means."""
+    from the answer's own `Date`: the provider's clock is the one that it means. At most MOST_S."""
     given = dict(headers)
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         seconds = _number(given.get(name, ""))
         if seconds is not None:
-            return seconds * unit
+            return min(seconds * unit, MOST_S)
     until, now = _date(given.get("retry-after", "")), _date(given.get("date", ""))
-    return max(0.0, until - now) if until is not None and now is not None else None
+    return min(max(0.0, until - now), MOST_S) if until is not None and now is not None else None
 
 
 def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def _date(text: str) -> float | None:
     """Seconds since the epoch."""
     parsed = parsedate_tz(text)
-    return mktime_tz(parsed) if parsed and parsed[9] is not None else None
+    try:
+        return mktime_tz(parsed) if parsed and parsed[9] is not None else None
+    except (ValueError, OverflowError):  # a year that no calendar has
+        return None

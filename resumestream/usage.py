@@ -103,9 +103,10 @@ def _count(told: Mapping[str, Any], path: str) -> int | None:
 def _verbatim(told: Mapping[str, Any]) -> str:
     for kept in (told, {name: value for name, value in told.items() if isinstance(value, int | None)}):
         try:
-            text = json.dumps(kept, separators=(",", ":"), allow_nan=False)
+            text = json.dumps(kept, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
         except (ValueError, RecursionError):
             continue
         if len(text) <= MOST_CHARS:
-            return text
+            # JSON may hold halves of characters, which no answer of ours could be written with.
+            return text.encode("utf-8", "replace").decode()
     return "{}"

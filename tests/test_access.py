@@ -20,11 +20,17 @@ Peer = tuple[str, int] | None
 
 
 def connection(
-    *headers: tuple[str, str], host: str | None = "127.0.0.1:8787", peer: Peer = ("127.0.0.1", 5000), query: str = ""
+    *headers: tuple[str, str],
+    host: str | None = "127.0.0.1:8787",
+    peer: Peer = ("127.0.0.1", 5000),
+    query: str = "",
+    version: str = "1.1",
 ) -> HTTPConnection:
     lines = [*([("host", host)] if host is not None else []), *headers]
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in lines]
-    return HTTPConnection({"type": "http", "client": peer, "headers": raw, "query_string": query.encode()})
+    return HTTPConnection(
+        {"type": "http", "http_version": version, "client": peer, "headers": raw, "query_string": query.encode()}
+    )
 
 
 REMOTE = ("192.0.2.7", 5000)
@@ -86,6 +92,12 @@ REFUSED = {
     "Azure": connection(("x-azure-clientip", "192.0.2.7")),
     "Tailscale": connection(("tailscale-user-login", "ann@example")),
     "CDN-Loop": connection(("cdn-loop", "cloudflare")),
+    "Client-IP": connection(("client-ip", "192.0.2.7")),
+    "WebLogic": connection(("wl-proxy-client-ip", "192.0.2.7")),
+    "Varnish": connection(("x-varnish", "1")),
+    "CloudFront": connection(("x-amz-cf-id", "a")),
+    "Proxy-Connection": connection(("proxy-connection", "keep-alive")),
+    "nginx as it comes": connection(version="1.0"),
 }
 
 

@@ -94,6 +94,16 @@ def test_other_methods_pass_through_unrecorded(client: Client, provider: Scripte
     assert call.request_bytes == len(body or b"")
 
 
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "PURGE"])
+@pytest.mark.parametrize("path", ["/openai/v1/files", "/streams", "/healthz"])
+def test_no_other_method_is_relayed(client: Client, provider: ScriptedProvider, method: str, path: str) -> None:
+    """An upstream that answers TRACE would tell the operator's credential."""
+    before = len(provider.ledger())
+    reply = client.ask(method, path)
+    assert (reply.status, reply.json["type"]) == (405, "urn:resumestream:problem:method-not-allowed")
+    assert len(provider.ledger()) == before
+
+
 def test_head_passes_through(client: Client, provider: ScriptedProvider) -> None:
     """Status and headers without a body."""
     provider.script(Script(body=b"", headers={"x-size": "7"}))

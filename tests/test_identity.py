@@ -88,6 +88,9 @@ def jwt(header: object) -> str:
         (f"a-static-one\n{jwt({'alg': 'none'})}", True),
         ("AWS4-HMAC-SHA256 Credential=AKIA/20261120/us-east-1/bedrock/aws4_request, Signature=ab", True),
         ("AWS4-ECDSA-P256-SHA256 Credential=AKIA/20261120/bedrock/aws4_request, Signature=ab", True),
+        *((f"{scheme} {jwt({'alg': 'RS256'})}", True) for scheme in ("DPoP", "JWT", "Token", "token:")),
+        (f"Bearer\t{jwt({'alg': 'RS256'})}", True),
+        (jwt({"alg": "RSA-OAEP", "enc": "A256GCM"}) + ".a.b", True),
         (jwt({"typ": "JWT"}), False),
         (jwt(["alg"]), False),
         (jwt({"alg": "RS256"}).rpartition(".")[0], False),
@@ -100,7 +103,7 @@ def jwt(header: object) -> str:
     ],
 )
 def test_session_credentials_are_told_from_static_ones(credential: str, unstable: bool) -> None:
-    """A JWT is three parts whose first is a JSON object with `alg`; SigV4 says so itself."""
+    """A JWT is three parts, or five, whose first is a JSON object with `alg`, under whatever scheme; SigV4 says so."""
     assert is_unstable(credential) is unstable
 
 

@@ -156,3 +156,10 @@ def test_garbage_never_raises(told: dict[str, object]) -> None:
         assert all(count is None or count >= 0 for count in astuple(usage)[1:])
         assert len(usage.verbatim) <= MOST_CHARS
         assert isinstance(json.loads(usage.verbatim), dict)
+
+
+def test_halves_of_characters_are_told_as_something_that_can_be_written() -> None:
+    """JSON can hold a lone surrogate, and no answer of ours could."""
+    usage = Usage.of({"prompt_tokens": 1, "note": "\ud800 é", "\udfff": 1})
+    assert usage
+    assert json.loads(usage.verbatim.encode()) == {"prompt_tokens": 1, "note": "? é", "?": 1}

@@ -94,6 +94,8 @@ def _why_not_local(conn: HTTPConnection) -> str | None:
     # themselves "localhost".
     if conn.client is None or not _is_loopback(conn.client.host):
         return "the peer is not a loopback address"
+    if conn.scope.get("http_version") in ("1.0", "1"):
+        return "reverse proxies ask in HTTP/1.0, without a header that tells"
     hosts = conn.headers.getlist("host")
     if len(hosts) != 1 or not _is_loopback_host(hosts[0]):
         return "Host is not a loopback name"

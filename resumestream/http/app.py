@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import (
     ConfigError,
+    MethodNotAllowed,
     NotFound,
     NotStarted,
     ResumeStreamError,
@@ -31,6 +32,7 @@ from .usage import usage
 
 logger = logging.getLogger("resumestream")
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RESERVED = frozenset({"streams", "ds", "usage", "healthz", "readyz", "metrics", "ui"})
 """First path segments that no upstream may be named."""
 
@@ -81,9 +83,12 @@ class Faces:
             raise UpgradeUnsupported("WebSockets and other upgrades are not relayed; use the HTTP endpoint.")
         if not self._whole_app:
             site.check_guard(scope)
+        if scope["method"] not in METHODS:
+            # TRACE among them: an upstream that answers it shows the operator's credential to who asks.
+            raise MethodNotAllowed(f"{scope['method'][:16]!a} is not relayed. There is {', '.join(METHODS)}.")
         if scope["method"] == "OPTIONS":
             # Answered here, so that no preflight reaches a provider; without CORS headers, so that none succeeds.
-            return Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
+            return Response(status_code=204, headers={"allow": ", ".join(METHODS)})
         if first == "streams":
             return partial(Streams(site), unquote(rest.decode("latin-1")))
         if first in ("healthz", "readyz") and not rest:

@@ -41,7 +41,9 @@ _NOT_FORWARDED = HOP_BY_HOP | {
 _NOT_FORWARDED_PREFIXES = ("sec-", "proxy-", "stream-")
 
 _FORWARDING = re.compile(
-    r"forwarded|via|x-forwarded(-.*)?|x-real-ip|x-(remote|client|cluster-client|proxyuser)-(ip|addr)"
+    r"forwarded|via|max-forwards|x-forwarded(-.*)?|x-real-ip|x-(remote|client|cluster-client|proxyuser)-(ip|addr)"
+    r"|((http|proxy|wl-proxy)-)?client-ip|forwarded-for|x-forward-for|x-nginx-proxy|x-varnish|x-amz-cf-id"
+    r"|x-sucuri-clientip|incap-client-ip|x-akamai-edgescape|proxy-(connection|authorization)"
     r"|x-original-(url|uri|host|forwarded-.*)|x-rewrite-url|true-client-ip|cdn-loop"
     r"|cf-(?!aig-).*|(fly|fastly|akamai|x-nf)-client-.*|x-azure-(clientip|socketip|fdid|ref)"
     r"|x-vercel-(id|ip-.*|forwarded-for|proxied-for)|(x-envoy|x-appengine|ngrok|tailscale)-.*"
