@@ -113,6 +113,8 @@ def test_what_may_be_a_credential_by_its_name_is_one(name: str) -> None:
     [
         *("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authenticate"),
         *("Set-Cookie", "Access-Control-Allow-Origin", "Stream-Id", "Stream-Offset", "Idempotent-Replayed", "Location"),
+        *("X-Accel-Redirect", "X-Sendfile", "Surrogate-Control", "CDN-Cache-Control", "Service-Worker-Allowed"),
+        *("Cross-Origin-Resource-Policy", "Timing-Allow-Origin"),
         *("Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data", "NEL", "Report-To", "Reporting-Endpoints"),
     ],
 )

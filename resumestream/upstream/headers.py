@@ -60,10 +60,16 @@ _NOT_RECORDED = HOP_BY_HOP | {
     "nel",
     "report-to",
     "reporting-endpoints",
+    "service-worker-allowed",
+    "timing-allow-origin",
+    # they would be orders to the server in front of us
+    "x-sendfile",
+    "surrogate-control",
+    "cdn-cache-control",
     # ours
     "idempotent-replayed",
 }
-_NOT_RECORDED_PREFIXES = ("access-control-", "stream-", "proxy-")
+_NOT_RECORDED_PREFIXES = ("access-control-", "cross-origin-", "stream-", "proxy-", "x-accel-")
 
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 
