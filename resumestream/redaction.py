@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 CREDENTIAL_PARAMETERS = frozenset(
     {"key", "api_key", "api-key", "apikey", "subscription-key", "access_token", "auth_token", "token", "ticket"}
-    | {"sig", "signature", "secret", "client_secret", "password"}
+    | {"sig", "signature", "x-amz-signature", "x-amz-security-token", "x-goog-signature"}
+    | {"secret", "client_secret", "password"}
 )
 """Query parameters that say who asks, not what."""
 
