@@ -32,7 +32,7 @@ from .live import Live, Windows
 from .model import Binding, Gone, Lease, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import Answer, LogStore
-from .reads import Reads
+from .reads import Hold, Reads
 from .recovery import delete
 from .refusals import about
 from .route import Opened, Route, only
@@ -82,10 +82,12 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a create came to: `started` for the one caller whose call is being made, False for all who attach."""
+    """What a create came to: `started` for the one caller whose call is being made, False for all who attach. Who has it
+    may read the stream, even if that ends and expires before."""
 
     stream: StreamId
     started: bool
+    hold: Hold
 
 
 class Hub:
@@ -175,13 +177,13 @@ class Hub:
                 decision = decide(*bound) if decide else Start()
             if isinstance(decision, Attach):
                 self.tallies.asked_again(decision.stream, sealed=bound[1] is not None and bound[1].sealed)
-                return Claim(decision.stream, started=False)
+                return Claim(decision.stream, started=False, hold=self.reads.hold(decision.stream))
+            new, hold = replace(new, previous=decision.replaces), self.reads.hold(new.id)
             try:
-                new = replace(new, previous=decision.replaces)
                 await self._start(new, outgoing, found)
             except BindingMoved:
                 continue
-            return Claim(new.id, started=True)
+            return Claim(new.id, started=True, hold=hold)
 
     async def bound(self, key: str) -> StreamInfo | None:
         """The record of the stream that `key` (a keyed hash) means."""
@@ -291,8 +293,7 @@ class Hub:
 
     async def stat(self, stream: StreamId) -> StreamInfo:
         """The record as of now: retention is enforced here, on access. Raises StreamNotFound."""
-        live = self._live.get(stream)  # before the look: the seal may come between that and its answer
-        info, now = _newest(await self.store.stat(stream), live), self.store.now()
+        info, now = await self._record(stream), self.store.now()
         if not info.gone and now >= info.expires_at:
             # An expiry never cuts a read that was open before it, and nobody knows of those in other processes
             if self.reads.open(stream) or not self.store.peers.alone():
@@ -303,11 +304,16 @@ class Hub:
             raise StreamNotFound(f"there is no stream {stream}", stream=stream)
         return info
 
+    async def _record(self, stream: StreamId) -> StreamInfo:
+        live = self._live.get(stream)  # before the look: the seal may come between that and its answer
+        return _newest(await self.store.stat(stream), live)
+
     async def answered(self, stream: StreamId) -> StreamInfo:
-        """The record once the upstream's head is known or the stream has ended. Raises Draining, StreamNotFound."""
+        """The record once the upstream's head is known or the stream has ended. For an open read, or one that a claim
+        holds: nothing expires for those. Raises Draining, StreamNotFound."""
         until = math.inf
         while True:
-            info = await self.stat(stream)
+            info = await self._record(stream)
             live = self._live.get(stream)
             given_up = live.failed is not None if live else info.new.worker == self.worker
             if info.sealed or (info.head and not given_up and not (live and live.abandoned)):

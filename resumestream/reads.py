@@ -6,12 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .follower import Follower
 from .live import Live, Windows
 from .model import StreamId, StreamInfo
 from .ports import LogStore
 from .tail import Tail
+
+
+class Hold:
+    """Keeps a payload from expiring for as long as anybody has it: a reader on its way to its read."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Reads:
@@ -31,11 +38,16 @@ class Reads:
         self._store, self._live, self._windows = store, live, windows
         self._spawn, self._left, self._closing = spawn, left, closing
         self._open: Counter[StreamId] = Counter()
+        self._holds: WeakValueDictionary[StreamId, Hold] = WeakValueDictionary()
         self._followers: dict[StreamId, Follower] = {}
 
     def open(self, stream: StreamId) -> bool:
         """Whether a read is open that keeps the payload from expiring."""
-        return self._open[stream] > 0
+        return self._open[stream] > 0 or stream in self._holds
+
+    def hold(self, stream: StreamId) -> Hold:
+        """For who is promised the stream and does not read it yet."""
+        return self._holds.setdefault(stream, Hold())
 
     @contextmanager
     def holding(self, stream: StreamId) -> Iterator[None]:
@@ -61,7 +73,7 @@ class Reads:
             self._let_go(stream)
             if live and not live.audience.readers:
                 self._left(live)
-            if not self.open(stream) and (follower := self._followers.get(stream)):
+            if not self._open[stream] and (follower := self._followers.get(stream)):
                 follower.stop()
 
     def _hold(self, stream: StreamId) -> None:
@@ -102,7 +114,7 @@ class Reads:
         """The Live of a stream that another process drains."""
         follower = self._followers.get(info.id)
         if follower is None or follower.live.abandoned:
-            follower = Follower(self._store, info, self._windows, wanted=lambda: self.open(info.id))
+            follower = Follower(self._store, info, self._windows, wanted=lambda: self._open[info.id] > 0)
             self._followers[info.id] = follower
             self._spawn(lambda: self._run(follower))
         return follower.live
