@@ -82,8 +82,8 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a create came to: `started` for the one caller whose call is being made, False for all who attach. Who has it
-    may read the stream, even if that ends and expires before."""
+    """What a create came to: `started` for the one caller whose call is being made, False for all who attach. Who has
+    it may read the stream, even if that ends and expires before."""
 
     stream: StreamId
     started: bool

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
+
+import anyio
 
 from .follower import Follower
 from .live import Live, Windows
 from .model import StreamId, StreamInfo
 from .ports import LogStore
 from .tail import Tail
+
+RETURN_S = 15
+"""How long a reader whom we sent away, since its segment ended and another goes on, counts as one that comes back."""
 
 
 class Hold:
@@ -39,6 +45,8 @@ class Reads:
         self._spawn, self._left, self._closing = spawn, left, closing
         self._open: Counter[StreamId] = Counter()
         self._holds: WeakValueDictionary[StreamId, Hold] = WeakValueDictionary()
+        self._returning: dict[StreamId, list[ExitStack]] = {}
+        """Readers that were sent away, each counted until it comes back, or for RETURN_S."""
         self._followers: dict[StreamId, Follower] = {}
 
     def open(self, stream: StreamId) -> bool:
@@ -61,6 +69,30 @@ class Reads:
     @contextmanager
     def reading(self, stream: StreamId) -> Iterator[None]:
         """Count as an open live read meanwhile: what `on_disconnect` goes by. Keeps the payload, too."""
+        with self._counted(stream):
+            if places := self._returning.get(stream):
+                places.pop().close()
+            yield
+
+    def _send_away(self, stream: StreamId) -> None:
+        place = ExitStack()
+        place.enter_context(self._counted(stream))
+        self._returning.setdefault(stream, []).append(place)
+        self._spawn(partial(self._await_return, stream, place))
+
+    async def _await_return(self, stream: StreamId, place: ExitStack) -> None:
+        try:
+            await anyio.sleep(RETURN_S)
+        finally:
+            places = self._returning.get(stream, [])
+            if place in places:
+                places.remove(place)
+            if not places:
+                self._returning.pop(stream, None)
+            place.close()
+
+    @contextmanager
+    def _counted(self, stream: StreamId) -> Iterator[None]:
         live = self._live.get(stream)
         self._hold(stream)
         if live:
@@ -108,6 +140,7 @@ class Reads:
             live=live,
             again=self._again,
             closing=self._closing,
+            sent_away=partial(self._send_away, stream),
         )
 
     def follow(self, info: StreamInfo) -> Live:
