@@ -219,6 +219,19 @@ def test_a_dead_segment_is_followed(server: str, store: str, script: Script, out
         assert dead.headers["stream-next-offset"] == f"{len(dead.body):016}"
         assert dead.headers["stream-closed"] == "true"
         assert dead.headers["stream-outcome"] == "completed"
+        dead_end = f"{len(dead.body):016}"
+        for path, sent in (
+            ("?offset=0", {}),
+            (f"?offset={dead_end}", {}),
+            ("?offset=0&live=tail", {}),
+            ("?offset=0&live=events", {}),
+            ("?live=events", {"last_event_id": f"{dead_end}.end"}),
+        ):
+            reply = here.client.get(f"/streams/{first.stream}{path}", **sent)
+            assert reply.headers["stream-segment-outcome"] == outcome
+            assert reply.headers["stream-next-segment"] == "s02.0000000000000000"
+        assert "stream-segment-outcome" not in whole.headers
+        assert "stream-segment-outcome" not in here.client.ask("HEAD", f"/streams/{first.stream}").headers
         info = here.info(first)
         assert (info["state"], info["outcome"]) == ("sealed", "completed")
         assert [(one["segment"], one["bytes"], one["outcome"]) for one in info["segments"]] == [
