@@ -228,6 +228,7 @@ class ResumeStream:
         own, site = Own(**how), self._running
         who = await self._who(request, principal, "create", keyed=key is not None)
         claim = await own.claim(site, key, source, who, found=True)
+        claim.given()
         return await site.hub.stat(claim.stream)
 
     async def find(

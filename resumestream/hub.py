@@ -88,6 +88,8 @@ class Claim:
     stream: StreamId
     started: bool
     hold: Hold
+    given: Callable[[], None] = lambda: None
+    """To be called when its caller gets the stream: counts the call that it spared."""
 
 
 class Hub:
@@ -176,8 +178,9 @@ class Hub:
             with about(bound[1]):
                 decision = decide(*bound) if decide else Start()
             if isinstance(decision, Attach):
-                self.tallies.asked_again(decision.stream, sealed=bound[1] is not None and bound[1].sealed)
-                return Claim(decision.stream, started=False, hold=self.reads.hold(decision.stream))
+                sealed = bound[1] is not None and bound[1].sealed
+                spared = partial(self.tallies.asked_again, decision.stream, sealed=sealed)
+                return Claim(decision.stream, started=False, hold=self.reads.hold(decision.stream), given=spared)
             new, hold = replace(new, previous=decision.replaces), self.reads.hold(new.id)
             try:
                 await self._start(new, outgoing, found)

@@ -144,7 +144,9 @@ class OwnResponse(Response):
         hub = self._site.hub
         with hub.reads.reading(self._claim.stream):
             info = await hub.answered(self._claim.stream)
-            await self._answer(info, scope)(scope, receive, send)
+            answer = self._answer(info, scope)
+            self._claim.given()
+            await answer(scope, receive, send)
 
     def _answer(self, info: StreamInfo, scope: Scope) -> ASGIApp:
         """What this caller gets, decided before the status line."""
