@@ -201,7 +201,7 @@ class ResumeStream:
         try:
             site = self._running
             who = await self._who(request, principal, "create" if source else "read", keyed=key is not None)
-            stream, started = await own.claim(site, key, source, who, found=False)
+            claim = await own.claim(site, key, source, who, found=False)
         except StreamNotFound:
             return Response(status_code=204)
         except ConfigError:
@@ -209,7 +209,7 @@ class ResumeStream:
         except ResumeStreamError as error:
             streams = self._site.streams_path_from(request.scope) if self._site and request else None
             return problem(error, gateway=False, streams=streams)
-        return OwnResponse(site, stream, replayed=not started, events=events)
+        return OwnResponse(site, claim, events=events)
 
     async def start(
         self,
@@ -227,8 +227,9 @@ class ResumeStream:
         """
         own, site = Own(**how), self._running
         who = await self._who(request, principal, "create", keyed=key is not None)
-        stream, _ = await own.claim(site, key, source, who, found=True)
-        return await site.hub.stat(stream)
+        claim = await own.claim(site, key, source, who, found=True)
+        claim.given()
+        return await site.hub.stat(claim.stream)
 
     async def find(
         self, *, key: str, request: Request | None = None, principal: Principal | str | None = None

@@ -41,6 +41,12 @@ class ConfigError(ResumeStreamError, ValueError):
     code = "config"
 
 
+class HeadersFailed(ResumeStreamError):
+    """The application's function for an upstream's headers raised; nothing was sent. Its log tells what."""
+
+    code, retry = "headers-failed", True
+
+
 # --- refusals: the request is wrong or cannot be served; nothing was started, nothing is lost -------------------
 
 

@@ -32,7 +32,7 @@ from .live import Live, Windows
 from .model import Binding, Gone, Lease, NewStream, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import Answer, LogStore
-from .reads import Reads
+from .reads import Hold, Reads
 from .recovery import delete
 from .refusals import about
 from .route import Opened, Route, only
@@ -82,10 +82,14 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a create came to: `started` for the one caller whose call is being made, False for all who attach."""
+    """What a create came to: `started` for the one caller whose call is being made, False for all who attach. Who has
+    it may read the stream, even if that ends and expires before."""
 
     stream: StreamId
     started: bool
+    hold: Hold
+    given: Callable[[], None] = lambda: None
+    """To be called when its caller gets the stream: counts the call that it spared."""
 
 
 class Hub:
@@ -174,16 +178,18 @@ class Hub:
             with about(bound[1]):
                 decision = decide(*bound) if decide else Start()
             if isinstance(decision, Attach):
-                seal = bound[1].seal if bound[1] else None
-                if seal is None or not seal.released:  # else a call of their own would have been refused, unbilled
-                    self.tallies.asked_again(decision.stream, sealed=seal is not None)
-                return Claim(decision.stream, started=False)
+                spared = partial(self._spared, decision.stream, bound[1].seal if bound[1] else None)
+                return Claim(decision.stream, started=False, hold=self.reads.hold(decision.stream), given=spared)
+            new, hold = replace(new, previous=decision.replaces), self.reads.hold(new.id)
             try:
-                new = replace(new, previous=decision.replaces)
                 await self._start(new, outgoing, found)
             except BindingMoved:
                 continue
-            return Claim(new.id, started=True)
+            return Claim(new.id, started=True, hold=hold)
+
+    def _spared(self, stream: StreamId, seal: Seal | None) -> None:
+        if seal is None or not seal.released:  # else a call of their own would have been refused, unbilled
+            self.tallies.asked_again(stream, sealed=seal is not None)
 
     async def bound(self, key: str) -> StreamInfo | None:
         """The record of the stream that `key` (a keyed hash) means."""
@@ -293,8 +299,7 @@ class Hub:
 
     async def stat(self, stream: StreamId) -> StreamInfo:
         """The record as of now: retention is enforced here, on access. Raises StreamNotFound."""
-        live = self._live.get(stream)  # before the look: the seal may come between that and its answer
-        info, now = _newest(await self.store.stat(stream), live), self.store.now()
+        info, now = await self._record(stream), self.store.now()
         if not info.gone and now >= info.expires_at:
             # An expiry never cuts a read that was open before it, and nobody knows of those in other processes
             if self.reads.open(stream) or not self.store.peers.alone():
@@ -305,11 +310,16 @@ class Hub:
             raise StreamNotFound(f"there is no stream {stream}", stream=stream)
         return info
 
+    async def _record(self, stream: StreamId) -> StreamInfo:
+        live = self._live.get(stream)  # before the look: the seal may come between that and its answer
+        return _newest(await self.store.stat(stream), live)
+
     async def answered(self, stream: StreamId) -> StreamInfo:
-        """The record once the upstream's head is known or the stream has ended. Raises Draining, StreamNotFound."""
+        """The record once the upstream's head is known or the stream has ended. For an open read, or one that a claim
+        holds: nothing expires for those. Raises Draining, StreamNotFound."""
         until = math.inf
         while True:
-            info = await self.stat(stream)
+            info = await self._record(stream)
             live = self._live.get(stream)
             given_up = live.failed is not None if live else info.new.worker == self.worker
             if info.sealed or (info.head and not given_up and not (live and live.abandoned)):

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
+
+import anyio
 
 from .follower import Follower
 from .live import Live, Windows
 from .model import StreamId, StreamInfo
 from .ports import LogStore
 from .tail import Tail
+
+RETURN_S = 15
+"""How long a reader whom we sent away, since its segment ended and another goes on, counts as one that comes back."""
+
+
+class Hold:
+    """Keeps a payload from expiring for as long as anybody has it: a reader on its way to its read."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Reads:
@@ -31,11 +44,18 @@ class Reads:
         self._store, self._live, self._windows = store, live, windows
         self._spawn, self._left, self._closing = spawn, left, closing
         self._open: Counter[StreamId] = Counter()
+        self._holds: WeakValueDictionary[StreamId, Hold] = WeakValueDictionary()
+        self._returning: dict[StreamId, list[ExitStack]] = {}
+        """Readers that were sent away, each counted until it comes back, or for RETURN_S."""
         self._followers: dict[StreamId, Follower] = {}
 
     def open(self, stream: StreamId) -> bool:
         """Whether a read is open that keeps the payload from expiring."""
-        return self._open[stream] > 0
+        return self._open[stream] > 0 or stream in self._holds
+
+    def hold(self, stream: StreamId) -> Hold:
+        """For who is promised the stream and does not read it yet."""
+        return self._holds.setdefault(stream, Hold())
 
     @contextmanager
     def holding(self, stream: StreamId) -> Iterator[None]:
@@ -49,6 +69,30 @@ class Reads:
     @contextmanager
     def reading(self, stream: StreamId) -> Iterator[None]:
         """Count as an open live read meanwhile: what `on_disconnect` goes by. Keeps the payload, too."""
+        with self._counted(stream):
+            if places := self._returning.get(stream):
+                places.pop().close()
+            yield
+
+    def _send_away(self, stream: StreamId) -> None:
+        place = ExitStack()
+        place.enter_context(self._counted(stream))
+        self._returning.setdefault(stream, []).append(place)
+        self._spawn(partial(self._await_return, stream, place))
+
+    async def _await_return(self, stream: StreamId, place: ExitStack) -> None:
+        try:
+            await anyio.sleep(RETURN_S)
+        finally:
+            places = self._returning.get(stream, [])
+            if place in places:
+                places.remove(place)
+            if not places:
+                self._returning.pop(stream, None)
+            place.close()
+
+    @contextmanager
+    def _counted(self, stream: StreamId) -> Iterator[None]:
         live = self._live.get(stream)
         self._hold(stream)
         if live:
@@ -61,7 +105,7 @@ class Reads:
             self._let_go(stream)
             if live and not live.audience.readers:
                 self._left(live)
-            if not self.open(stream) and (follower := self._followers.get(stream)):
+            if not self._open[stream] and (follower := self._followers.get(stream)):
                 follower.stop()
 
     def _hold(self, stream: StreamId) -> None:
@@ -96,13 +140,14 @@ class Reads:
             live=live,
             again=self._again,
             closing=self._closing,
+            sent_away=partial(self._send_away, stream),
         )
 
     def follow(self, info: StreamInfo) -> Live:
         """The Live of a stream that another process drains."""
         follower = self._followers.get(info.id)
         if follower is None or follower.live.abandoned:
-            follower = Follower(self._store, info, self._windows, wanted=lambda: self.open(info.id))
+            follower = Follower(self._store, info, self._windows, wanted=lambda: self._open[info.id] > 0)
             self._followers[info.id] = follower
             self._spawn(lambda: self._run(follower))
         return follower.live

@@ -27,7 +27,7 @@ class Tail:
     Any number of tails read one stream; each has its own position and none touches the drain. Offsets are those of
     `segment`, and its end is the end. `until` ends it early; `known` is a record of the stream, which spares a sealed
     one's tail asking for it, and is needed for any but the first segment. `again` gives the Live of a stream whose
-    drain went elsewhere.
+    drain went elsewhere. `sent_away` hears that the reader has come to the end of its segment, but not of the stream.
     """
 
     def __init__(
@@ -42,13 +42,15 @@ class Tail:
         live: Live | None = None,
         again: Callable[[StreamInfo], Live | None] = lambda info: None,
         closing: Callable[[], bool] = lambda: False,
+        sent_away: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._stream, self._live, self._closing = store, stream, live, closing
-        self._again = again
+        self._again, self._sent_away = again, sent_away
         self._until = until
         self._ended = False
         seen = known and known.seen(segment)
         self._sealed = seen if seen and seen.sealed else None
+        self._goes_on = known is not None and not known.sealed
         self._segment, self._base = segment, seen.base if seen else 0
         self.at = at
 
@@ -83,6 +85,8 @@ class Tail:
             page = await self._look()
             if page is not None:
                 self.at, self._ended = page.next, page.info is not None
+                if self._ended and self._goes_on and self._until is None:
+                    self._sent_away()
                 return page
             if self._live is None:
                 await anyio.sleep(POLL_S)
@@ -95,7 +99,8 @@ class Tail:
             live = self._live = self._again(live.info)
         info = self._sealed
         if info is None:
-            info = (live.info if live else await self._store.stat(self._stream)).seen(self._segment)
+            whole = live.info if live else await self._store.stat(self._stream)
+            info, self._goes_on = whole.seen(self._segment), not whole.sealed
         if info.gone:
             raise gone(info)
         if info.sealed:  # from here on only the store knows whether the payload is still there

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from resumestream import Policy, Principal, ResumeStream, Upstream
+from resumestream import Policy, Principal, ResumeStream, Upstream, reads
 from resumestream.errors import ConfigError
 from resumestream.testing import Script, ScriptedProvider
 
@@ -218,6 +219,19 @@ def test_a_dead_segment_is_followed(server: str, store: str, script: Script, out
         assert dead.headers["stream-next-offset"] == f"{len(dead.body):016}"
         assert dead.headers["stream-closed"] == "true"
         assert dead.headers["stream-outcome"] == "completed"
+        dead_end = f"{len(dead.body):016}"
+        for path, sent in (
+            ("?offset=0", {}),
+            (f"?offset={dead_end}", {}),
+            ("?offset=0&live=tail", {}),
+            ("?offset=0&live=events", {}),
+            ("?live=events", {"last_event_id": f"{dead_end}.end"}),
+        ):
+            reply = here.client.get(f"/streams/{first.stream}{path}", **sent)
+            assert reply.headers["stream-segment-outcome"] == outcome
+            assert reply.headers["stream-next-segment"] == "s02.0000000000000000"
+        assert "stream-segment-outcome" not in whole.headers
+        assert "stream-segment-outcome" not in here.client.ask("HEAD", f"/streams/{first.stream}").headers
         info = here.info(first)
         assert (info["state"], info["outcome"]) == ("sealed", "completed")
         assert [(one["segment"], one["bytes"], one["outcome"]) for one in info["segments"]] == [
@@ -315,3 +329,59 @@ def test_a_fallback_that_cannot_be_one_is_refused(upstreams: dict[str, Upstream]
 def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Upstream("http://a", **wrong)
+
+
+def dead(here: Two, key: str, **headers: str) -> Reply:
+    """What the reader of a segment got that another one follows; that one waits after an event."""
+    here.first.script(default=Script(tokens=TOKENS, fault="fin", at_event=3))
+    here.second.script(default=Script(tokens=TOKENS + 1, hold_at=1))
+    reply = here.client.post(key, **headers)
+    assert b"segment_ended" in reply.body
+    return reply
+
+
+@SERVERS
+@pytest.mark.parametrize("store", ["memory:", "sqlite"])
+@pytest.mark.parametrize("leave", ["cancel", "grace:0.1"])
+def test_who_is_sent_away_has_not_left(server: str, store: str, leave: str, tmp_path: Any) -> None:
+    """It is told to ask again, and what it finds then is the call that it was told of, going on."""
+    where = f"{tmp_path}/streams.db" if store == "sqlite" else store
+    with two(server, where, fallbacks=["backup"], failover="segment") as here:
+        first = dead(here, "again", stream_on_disconnect=leave)
+        time.sleep(0.3)  # longer than the grace: that it passes is what is tested
+        again = here.client.open("POST", CHAT, BODY, idempotency_key="again")
+        assert again.headers["stream-offset"] == "s02.0000000000000000"
+        here.second.release()
+        reply = again.rest()
+        assert (reply.stream, reply.cut) == (first.stream, False)
+        assert reply.body.endswith(b"data: [DONE]\n\n")
+        assert here.info(first)["outcome"] == "completed"
+        assert here.calls() == (1, 1)
+
+
+@SERVERS
+def test_who_reads_a_dead_segment_has_not_left(server: str) -> None:
+    """The same for a reader by offset, which comes when the next one is there already."""
+    with two(server, fallbacks=["backup"], failover="segment") as here:
+        first = dead(here, "late", stream_on_disconnect="cancel")
+        late = here.client.get(f"/streams/{first.stream}?offset=0&live=tail")
+        assert late.cut
+        late = here.client.get(f"/streams/{first.stream}?offset=0&live=tail")
+        here.second.release()
+        assert here.client.post("late").body.endswith(b"data: [DONE]\n\n")
+
+
+@SERVERS
+@pytest.mark.parametrize("returns", [False, True])
+def test_who_does_not_come_back_has_left(server: str, returns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its time, or for good after it has come back: then `on_disconnect` holds as ever."""
+    monkeypatch.setattr(reads, "RETURN_S", 900 if returns else 0.1)
+    with two(server, fallbacks=["backup"], failover="segment") as here:
+        first = dead(here, "gone", stream_on_disconnect="cancel")
+        if returns:
+            again = here.client.open("POST", CHAT, BODY, idempotency_key="gone")
+            again.read(10)
+            again.close()
+        here.second.wait_for(lambda calls: calls[0].disconnected)
+        end = here.client.get(f"/streams/{first.stream}?live=tail")
+        assert (end.cut, here.info(first)["detail"]["code"]) == (True, "nobody_listens")

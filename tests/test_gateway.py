@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from resumestream import Policy, Upstream
+from resumestream import Policy, Principal, Upstream
 from resumestream.testing import Script, ScriptedProvider
 
 from .scripted_peer import Peer, Server, listening
@@ -159,11 +159,15 @@ def test_an_error_as_the_first_event_releases_the_key(client: Client, provider: 
 
 
 def test_a_redirect_is_not_followed(client: Client, provider: ScriptedProvider) -> None:
-    """502, naming it."""
+    """502, naming it, and for a recorded call the stream."""
     for ask in (lambda: client.post("redirect"), lambda: client.get("/openai/v1/models")):
         provider.script(Script(status=307, headers={"location": "http://127.0.0.1:1/"}))
         reply = ask()
         assert (reply.status, reply.json["type"]) == (502, "urn:resumestream:problem:upstream-redirect")
+    provider.script(Script(status=307, headers={"location": "http://127.0.0.1:1/"}))
+    reply = client.post("redirect-told")
+    assert reply.headers["location"] == f"/llm/streams/{reply.stream}"
+    assert client.get(f"{reply.headers['location'].removeprefix('/llm')}/info").json["upstream_status"] == 307
 
 
 def test_a_compressed_answer_is_kept_as_it_came(client: Client, provider: ScriptedProvider) -> None:
@@ -413,3 +417,22 @@ def test_an_offset_behind_every_kind_of_line_end(client: Client, provider: Scrip
     for index, last_id in enumerate(ids[:-1]):
         reply = client.get(f"/streams/{stream}", last_event_id=last_id)
         assert (reply.status, reply.body.count(b"data: ")) == (200, len(events) - 1 - index)
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn-trio"])
+def test_headers_that_cannot_be_made(provider: ScriptedProvider, server: str, caplog: pytest.LogCaptureFixture) -> None:
+    """500 of our own, and the reason in our log only; nobody is called."""
+
+    async def vault(principal: Principal) -> dict[str, str]:
+        raise RuntimeError("the vault is sealed")
+
+    upstreams = {"openai": Upstream(provider.url, headers=vault)}
+    before = len(provider.ledger())
+    with served(provider, server=server, upstreams=upstreams) as client:
+        for reply in (client.post("k"), client.post(), client.get("/openai/v1/models")):
+            assert (reply.status, reply.headers["content-type"]) == (500, "application/problem+json")
+            assert reply.json["error"]["code"] == "headers-failed"
+            assert b"vault" not in reply.body
+            assert "x-should-retry" not in reply.headers
+    assert caplog.text.count("RuntimeError: the vault is sealed") == 3
+    assert len(provider.ledger()) == before

@@ -133,7 +133,7 @@ async def test_it_runs_in_a_copy_of_the_callers_context() -> None:
     async def chat(request: Request) -> Response:
         WHO.set(request.query_params["who"])
         response = await streams.response(key=WHO.get(), source=source, principal=ME)
-        await sealed(streams, response._stream)  # type: ignore[attr-defined]
+        await sealed(streams, response._claim.stream)  # type: ignore[attr-defined]
         seen.append(WHO.get())
         return response
 

@@ -11,10 +11,11 @@ import anyio
 import pytest
 
 from resumestream.claims import Attach, Start, Terms, decide
-from resumestream.errors import StreamGone, StreamNotFound
-from resumestream.hub import Hub
+from resumestream.errors import StreamGone, StreamNotFound, UpstreamLost
+from resumestream.hub import Hub, Outgoing
 from resumestream.model import Binding, Outcome, StreamInfo
 from resumestream.policy import Policy
+from resumestream.route import Leg, Route
 from resumestream.stores import open_store
 
 from .fakes import DONE, EVENTS, FakeSource, new_stream, outgoing, read, sealed, started
@@ -213,6 +214,38 @@ async def test_a_reader_elsewhere_keeps_the_stream(url: str) -> None:
             assert (await tail.receive()).data == EVENTS[1]
             assert not live.audience.orphaned
         await source.closed.wait()
+
+
+async def test_a_reader_elsewhere_who_was_sent_away_has_not_left(url: str) -> None:
+    """Its segment ended and another goes on: it is told to ask again, and for that it has time."""
+    async with two(url) as (here, there):
+        first, second = FakeSource(), FakeSource()
+
+        def leg(source: FakeSource) -> Leg:
+            async def ready(segment: int) -> FakeSource:
+                return source
+
+            return Leg("a provider", ready)
+
+        new = new_stream(here.store.now, worker=here.worker, on_disconnect="cancel")
+        await here.claim(new, Outgoing(Route([leg(first), leg(second)], segments=True)), found=True)
+        first.send(EVENTS[0])
+        live = here._live[new.id]
+        with there.reads.reading(new.id):
+            tail = there.reads.tail(new.id, 0, known=await there.stat(new.id))
+            page = await tail.receive()
+            await until(lambda: live.audience.readers == 1)
+            first.send(UpstreamLost("cut", detail="connection_reset"))
+            while page.info is None:
+                page = await tail.receive()
+        with pytest.raises(TimeoutError), anyio.fail_after(0.5):  # as long as leaving takes to be told
+            await second.closed.wait()
+        assert live.audience.readers == 1
+        with there.reads.reading(new.id):
+            tail = there.reads.tail(new.id, 0, segment=2, known=await there.stat(new.id))
+            second.send(DONE)
+            assert (await tail.receive()).data == DONE
+        await second.closed.wait()
 
 
 async def test_a_hub_that_ends_hands_its_readers_over(url: str) -> None:

@@ -64,6 +64,8 @@ def called(client: Client, provider: ScriptedProvider) -> Reply:
     attached = client.open("POST", "/openai/v1/chat/completions", body, **sent)
     provider.release()
     replies = first.rest(), attached.rest()
+    beyond = client.ask("POST", "/openai/v1/chat/completions", body, **sent, stream_offset="99999999")
+    assert beyond.status == 416  # and counts as nothing
     late = [client.ask("POST", "/openai/v1/chat/completions", body, **sent) for _ in range(2)]
     assert {reply.body for reply in (*replies, *late)} == {replies[0].body}
     return replies[0]

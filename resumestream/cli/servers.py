@@ -131,29 +131,13 @@ def _is_no_cut(record: logging.LogRecord) -> bool:
 
 async def _hypercorn(app: ASGIApp, listener: socket.socket, stopping: Stopping, started: Callable[[], None]) -> None:
     from hypercorn.config import Config
-    from hypercorn.trio import serve
+
+    from . import on_trio
 
     config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
     config.backlog = BACKLOG
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
     config.h11_max_incomplete_size = HEAD_BYTES
     config.keep_alive_timeout = HEAD_S  # it counts until a head is whole
-
-    async def stop() -> None:
-        config.graceful_timeout = await stopping()
-
-    asgi: Any = app
-    status: Any = _Started(started)
-    await serve(asgi, config, shutdown_trigger=stop, task_status=status, mode="asgi")
-
-
-class _Started:
-    """What trio's `nursery.start` passes, as a callback."""
-
-    def __init__(self, started: Callable[[], None]) -> None:
-        self._started = started
-
-    def started(self, value: object = None) -> None:
-        self._started()
+    await on_trio.serve(app, config, listener, stopping, started)

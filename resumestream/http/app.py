@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import (
     ConfigError,
+    HeadersFailed,
     MethodNotAllowed,
     NotFound,
     NotStarted,
@@ -67,8 +68,8 @@ class Faces:
         except ClientDisconnect:
             return
         except ResumeStreamError as error:
-            if isinstance(error, ConfigError):
-                logger.exception("the application is set up wrongly")
+            if isinstance(error, ConfigError | HeadersFailed):
+                logger.exception("the application is to blame for a refusal")
             refusal = problem(error, gateway=gateway, streams=site.streams_path(scope) if site else None)
             if error.closes and scope.get("http_version", "").startswith("1"):
                 refusal.headers["connection"] = "close"

@@ -33,7 +33,7 @@ class Asked:
         self.path, self.query = raw_path.decode("latin-1"), request.scope.get("query_string", b"")
 
     async def ready(self) -> Prepared:
-        """Raises InvalidQuery for a path that could leave the upstream, and whatever makes the headers raises."""
+        """Raises InvalidQuery for a path that could leave the upstream, ConfigError, HeadersFailed."""
         return await self.to(self.name)
 
     async def to(self, name: str) -> Prepared:

@@ -76,6 +76,7 @@ class Gateway:
             info = await self._hub.answered(claim.stream)
             with about(info):
                 answer = self._answer(info, ask, scope, replayed=not claim.started)
+            claim.given()
             del info, ask  # the answer may take an hour
             await answer(scope, receive, send)
 
@@ -116,6 +117,7 @@ class Gateway:
     # --- answering -----------------------------------------------------------------------------------------------
 
     def _accepted(self, claim: Claim, scope: Scope) -> Response:
+        claim.given()
         location = f"{self._site.streams_path(scope)}/{claim.stream}"
         replayed = {} if claim.started else {"idempotent-replayed": "true"}
         return Response(

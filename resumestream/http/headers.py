@@ -22,7 +22,17 @@ _REPLACED = frozenset({name for name, _ in UNCACHED} | {"content-length", "date"
 
 def of_stream(info: StreamInfo, start: Position, *, node: str) -> Headers:
     """On every answer that reads a stream: which, from where (the offset of the first body byte), and who serves it."""
-    return (("stream-id", info.id), ("stream-offset", str(start)), ("stream-node", node))
+    here = (("stream-id", info.id), ("stream-offset", str(start)), ("stream-node", node))
+    return (*here, *boundary(info, start.segment))
+
+
+def boundary(info: StreamInfo, segment: int) -> Headers:
+    """On what reads a segment that another follows: how it ended, and the offset at which the next one begins. All else
+    about the end of a stream is of the whole one."""
+    if segment == info.segment:
+        return ()
+    ended = info.ended[segment - 1].seal.outcome
+    return (("stream-segment-outcome", ended.value), ("stream-next-segment", str(Position(segment + 1, 0))))
 
 
 def outcome(info: StreamInfo) -> Headers:

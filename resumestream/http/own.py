@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .. import claims
 from ..dialects import named, spoken
 from ..errors import ConfigError, NoEvents, ResumeStreamError, StreamNotFound
-from ..hub import Outgoing
+from ..hub import Claim, Outgoing
 from ..identity import key_hash
 from ..model import Binding, Principal, StreamId, StreamInfo
 from ..offsets import Position, is_token, parse_last_event_id
@@ -86,17 +86,19 @@ class Own:
 
     async def claim(
         self, site: Site, key: str | None, source: SourceCallable | None, principal: Principal, *, found: bool
-    ) -> tuple[StreamId, bool]:
-        """The stream, and whether this call started it. `found`: as for Hub.claim.
+    ) -> Claim:
+        """`found`: as for Hub.claim.
 
-        Raises StreamNotFound where there is none and no source, and what refuses a new one.
+        Raises StreamNotFound and StreamGone where there is none and no source, and what refuses a new one.
         """
         hub = site.hub
         bound = None if key is None else hashed(site, principal, key)
         if source is None:
             if bound is None or (info := await hub.bound(bound)) is None:
                 raise StreamNotFound("There is no stream for this key.")
-            return info.id, False
+            if info.gone:
+                raise gone(info)
+            return Claim(info.id, started=False, hold=hub.reads.hold(info.id))
         new = site.new_stream(
             principal,
             UPSTREAM,
@@ -112,18 +114,17 @@ class Own:
         def decide(binding: Binding | None, info: StreamInfo | None) -> claims.Start | claims.Attach:
             return claims.decide(wanted, binding, info, hub.store.now())
 
-        claim = await hub.claim(new, outgoing, decide, found=found or self.on_disconnect is not None)
-        return claim.stream, claim.started
+        return await hub.claim(new, outgoing, decide, found=found or self.on_disconnect is not None)
 
 
 class OwnResponse(Response):
     """The answer of `ResumeStream.response`: a Starlette Response whose body is the log. Headers and cookies that the
     endpoint sets on it go out with ours; status and body are the stream's."""
 
-    def __init__(self, site: Site, stream: StreamId, *, replayed: bool, events: bool) -> None:
+    def __init__(self, site: Site, claim: Claim, *, events: bool) -> None:
         super().__init__()
         self.raw_headers = []
-        self._site, self._stream, self._replayed, self._events = site, stream, replayed, events
+        self._site, self._claim, self._events = site, claim, events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream. Never raises for what the stream or the client does."""
@@ -141,9 +142,11 @@ class OwnResponse(Response):
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         hub = self._site.hub
-        with hub.reads.reading(self._stream):
-            info = await hub.answered(self._stream)
-            await self._answer(info, scope)(scope, receive, send)
+        with hub.reads.reading(self._claim.stream):
+            info = await hub.answered(self._claim.stream)
+            answer = self._answer(info, scope)
+            self._claim.given()
+            await answer(scope, receive, send)
 
     def _answer(self, info: StreamInfo, scope: Scope) -> ASGIApp:
         """What this caller gets, decided before the status line."""
@@ -171,7 +174,7 @@ class OwnResponse(Response):
             status=head.status,
             headers=(
                 ("content-type", head.content_type),
-                *headers.found_at(info, head, streams, replayed=self._replayed),
+                *headers.found_at(info, head, streams, replayed=not self._claim.started),
                 *theirs,
             ),
         )

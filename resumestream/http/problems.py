@@ -16,6 +16,7 @@ from ..errors import (
     ResumeStreamError,
     RetryMismatch,
     StreamGone,
+    UpstreamRedirect,
 )
 from ..model import Outcome, StreamInfo
 
@@ -29,7 +30,7 @@ OUTCOME_STATUS: dict[Outcome, int] = {
 }
 """The status of a failed stream that has no upstream status to give."""
 
-_LOCATED = (KeyReused, KeyExpired, RetryMismatch, NothingToResume, StreamGone)
+_LOCATED = (KeyReused, KeyExpired, RetryMismatch, NothingToResume, StreamGone, UpstreamRedirect)
 """Errors about a stream that the caller may look at."""
 
 

@@ -132,7 +132,8 @@ class Streams:
                 f"Stream {info.id} is {seen.head.content_type or 'untyped'}, not an event stream. Use live=tail."
             )
         if seen.sealed and start.at == seen.tail and (seen.completed or ask.has_end):
-            return Response(status_code=204, headers=dict(headers.outcome(info)))
+            told = (*headers.outcome(info), *headers.boundary(info, start.segment))
+            return Response(status_code=204, headers=dict(told))
         if not await self._on_boundary(info, start):
             raise OffsetMalformed(f"Offset {start} lies within an event. Use one that this server handed out.")
         return self._site.answer(scope, info, Events(start), start, headers=(("content-type", "text/event-stream"),))

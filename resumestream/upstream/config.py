@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from ..dialects import named
-from ..errors import ConfigError
+from ..errors import ConfigError, HeadersFailed
 from ..model import Principal, ResumeKind
 from .headers import HOP_BY_HOP, RawHeaders
 from .target import climbs
@@ -142,13 +142,18 @@ class Upstream:
 
     async def own_headers(self, principal: Principal) -> RawHeaders | None:
         """The server-side headers for this principal, or None. Raises ConfigError where they cannot be sent, and
-        whatever the function given as `headers` raises."""
+        HeadersFailed where the function given as `headers` raises."""
         if self.headers is None or isinstance(self.headers, Mapping):
             return None if self.headers is None else _encoded(self.headers)
-        given: object = self.headers(principal)
-        if not inspect.isawaitable(given):
-            raise ConfigError("Upstream.headers is not async; it must be a mapping or an async function of (principal)")
-        return _encoded(await given)
+        try:
+            given: object = self.headers(principal)
+            if inspect.isawaitable(given):
+                return _encoded(await given)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise HeadersFailed("This upstream's credential cannot be had; the server's log tells why.") from error
+        raise ConfigError("Upstream.headers is not async; it must be a mapping or an async function of (principal)")
 
 
 def check_fallbacks(upstreams: Mapping[str, Upstream]) -> None:
