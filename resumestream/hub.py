@@ -35,7 +35,8 @@ from .ports import Answer, LogStore
 from .reads import Reads
 from .recovery import delete
 from .refusals import about
-from .route import Opened, Route, only
+from .route import Route, only
+from .sources import Opened
 from .sweep import Sweep
 from .tallies import Tallies
 from .watch import Watch

@@ -22,9 +22,9 @@ ROOT = "resumestream"
 # A package (`stores`, `http`, ...) is one name here. A new module gets its name into exactly one layer.
 HOUSE = """
 errors model redaction usage
-policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals remote
+policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals remote route conclusion
 audience metering
-stores upstream sources live eviction route tallies
+stores upstream sources live eviction tallies
 pour tail recovery follower admission sweep
 drain
 watch reads
