@@ -165,16 +165,21 @@ class Drain:
         )
         return following
 
+    @property
+    def _lost(self) -> bool:
+        return self._failed is not None or self.fenced or self._live.abandoned
+
     async def _log_rest(self, pour: Pour) -> None:
         with anyio.move_on_after(SEAL_S, shield=True):
-            while not (self._failed or self.fenced or self._live.abandoned):
+            while not self._lost:
                 try:
-                    return await pour.log_rest()
+                    await pour.log_rest()
+                    return
                 except StoreBusy as error:
                     logger.warning("stream %s has to wait: %s", self._live.info.id, error.message)
                 except Exception as error:
                     self._fail(error)
-        if not (self._failed or self.fenced or self._live.abandoned):  # whatever it came to, its last bytes are lost
+        if not self._lost:  # whatever it came to, its last bytes are not in the log
             self._fail(StoreError(f"it was busy for {SEAL_S} s"))
 
     def _cut_off(self, pour: Pour, following: Step | None) -> bool:

@@ -105,9 +105,7 @@ class Live:
             changed.set()
         self._told(self.info.id)
 
-    def begun(
-        self, attempt: Attempt, head: Head | None, after: Sequence[Attempt], ended: Sequence[Segment]
-    ) -> None:
+    def begun(self, attempt: Attempt, head: Head | None, after: Sequence[Attempt], ended: Sequence[Segment]) -> None:
         self.info = self.info.begun(attempt, head, after, ended)
         self.ring()
 

@@ -113,8 +113,8 @@ class LogStore(Protocol):
 
     async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
         """Make the tail final, at disk level, after all payload below it. `seal.sealed_at` is set here, from the store
-        clock; the last attempt ends with it, if it is open, and enters the ledger with all before it. Idempotent: the first seal wins
-        and is what comes back. Raises LeaseLost."""
+        clock; the last attempt ends with it, if it is open, and enters the ledger with all before it. Idempotent: the
+        first seal wins and is what comes back. Raises LeaseLost."""
         ...
 
     async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:

@@ -101,7 +101,8 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt) 
         if info.cancel_requested:
             asked = Ending.of("requested")
         ending = await _logged_end(store, info, policy)
-        if ending is None and not info.cancel_requested and await adopt(info, lease):
+        goes_on = info.attempts[-1].ended_at is None and not info.cancel_requested
+        if ending is None and goes_on and await adopt(info, lease):
             logger.warning("stream %s: its owner is lost; going on with its provider call", info.id)
             return
         ending = ending or asked

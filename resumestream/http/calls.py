@@ -53,9 +53,7 @@ class Asked:
         legs += [self._leg(name, body, stream, dialect) for name in upstream.fallbacks]
         return Route(legs, segments=upstream.failover == "segment")
 
-    def _leg(
-        self, name: str, body: bytes, stream: StreamId, dialect: Dialect, prepared: Prepared | None = None
-    ) -> Leg:
+    def _leg(self, name: str, body: bytes, stream: StreamId, dialect: Dialect, prepared: Prepared | None = None) -> Leg:
         upstream = self._site.upstreams[name]
         asking = dialect.asking_usage(body) if upstream.include_usage else None
         sent, first = body if asking is None else asking, [prepared] if prepared else []
