@@ -89,9 +89,10 @@ async def test_a_stream_that_was_lost_while_it_waited_is_called_for_no_more(monk
 
     async def frozen(seconds: float) -> None:
         if seconds < 50:
-            return await real(seconds)
-        waits.set()
-        await wake.wait()
+            await real(seconds)
+        else:
+            waits.set()
+            await wake.wait()
 
     monkeypatch.setattr(anyio, "sleep", frozen)
     async with running(store) as hub:
