@@ -82,8 +82,9 @@ class Workload:
         for name in (KEYED, PLAIN):
             await self._create(name)
         await self._append(PLAIN, 40)
-        await self._append(KEYED, 2000)
+        await self._append(KEYED, 1500)
         await self._call_again(KEYED)
+        await self._append(KEYED, 500)
         await self._seal(KEYED)
         await self._stream(PURGED, 5000)
         await self._tidy()
