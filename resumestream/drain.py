@@ -240,7 +240,8 @@ class Drain:
             await self._record(lease, attempts)
 
     def _final(self) -> Ending:
-        return self._failed or self._concluded.ending or self._stopped or Ending.of("shutdown")
+        """What was seen stays what it was, though writing it down may fail once."""
+        return self._concluded.ending or self._failed or self._stopped or Ending.of("shutdown")
 
     def _seal_of(self, ending: Ending) -> Seal:
         seal = ending.sealing(self._concluded.attempts)

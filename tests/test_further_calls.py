@@ -12,7 +12,7 @@ import pytest
 
 from resumestream import drain
 from resumestream.endings import Ending
-from resumestream.errors import StoreBusy, StoreFull, UpstreamLost, UpstreamUnreachable
+from resumestream.errors import StoreBusy, StoreError, StoreFull, UpstreamLost, UpstreamUnreachable
 from resumestream.hub import Hub, Outgoing
 from resumestream.model import Attempt, Head, NewStream, Outcome, Remote, StreamInfo
 from resumestream.ports import Source
@@ -179,6 +179,22 @@ async def test_last_bytes_that_cannot_be_logged_release_nothing(monkeypatch: pyt
         seal = (await sealed(hub, new)).seal
         assert seal is not None
         assert (seal.outcome, seal.detail, seal.released) == (Outcome.INTERRUPTED, "store_failed", False)
+
+
+async def test_a_seal_that_fails_once_is_the_same_seal() -> None:
+    store = MemoryStore()
+    async with running(store) as hub:
+        source, seal = FakeSource(), store.seal
+        new = await started(hub, source)
+
+        async def failing(*args: Any) -> StreamInfo:
+            store.seal = seal  # type: ignore[method-assign]
+            raise StoreError("the disk is on fire")
+
+        store.seal = failing  # type: ignore[method-assign]
+        source.send(EVENTS[0], DONE)
+        source.end()
+        assert (await over(hub, new)).completed
 
 
 @pytest.mark.parametrize(("second", "released"), [(NO_ANSWER, False), (REFUSED, True), (Head(500), True)])
