@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import anyio
 
-from .endings import SEGMENT_ENDED, Ending
+from .conclusion import Conclusion
+from .endings import Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
-from .lifecycle import Moved, move
+from .lifecycle import move
 from .live import Live
 from .model import Attempt, Head, Lease, Seal, Segment
 from .policy import Policy
 from .ports import LogStore
 from .pour import Pour
-from .route import Failed, Route, Step, of_status
+from .route import DECISIONS, FIRST, Failure, Route, Step, of_status
 
 logger = logging.getLogger("resumestream")
 
 SEAL_S = 10
-"""How long a seal may take before the stream is left to recovery, in seconds."""
+"""How long a seal may take before the stream is left to recovery, and the last bytes before it, in seconds."""
 
 
 class Drain:
     """Calls the provider and pours its answer into the log, whole events at a time, whether or not anybody reads. Which
-    call follows one that failed is the route's to say; without retries and fallbacks it is one call.
+    call follows one that failed is the route's to say, and what they come to the conclusion's.
 
     `resumed`: its first call goes on with the last one of the record, and is no new one.
 
@@ -37,23 +40,16 @@ class Drain:
     def __init__(self, store: LogStore, live: Live, route: Route, policy: Policy, *, resumed: bool = False) -> None:
         self._store, self._live, self._policy, self._resumed = store, live, policy, resumed
         self._route: Route | None = route
-        self._next: Step | None = route.first
+        """Let go of where no other call can follow: it holds the request, and an answer may take an hour."""
         self._pour: Pour | None = None
+        """The latest call."""
+        self._concluded = Conclusion(live.info.attempts)
         self.begun = False
         """Its stream is in the store."""
         self._sealing = False
         self._stopped: Ending | None = None
         self._failed: Ending | None = None
         """Something on our side failed, not the provider's."""
-        self._ending: Ending | None = None
-        """What it all comes to, as far as is known."""
-        self._metered: Callable[[Ending], Seal] = lambda ending: ending.seal
-        self._unrecorded: Attempt | None = None
-        """The call that ending is of, where it is not in the record yet."""
-        self._dead: Segment | None = None
-        """The segment that a further call would go on after."""
-        self._billed = False
-        """A call before the present one may have been: whatever comes, the key is not released."""
         self.fenced = False
 
     def stop(self, ending: Ending) -> None:
@@ -74,9 +70,10 @@ class Drain:
     async def run(self, lease: Lease) -> None:
         """Drain to the end and seal. Never raises but on cancellation from outside, and seals before that."""
         self.begun = True
+        step: Step | None = FIRST
         try:
-            while self._next and not self._stopped:
-                await self._call(lease)
+            while step and not (self._stopped or self.fenced):
+                step = await self._call(lease, step)
         except Exception as error:
             self._fail(error)
         finally:
@@ -84,93 +81,113 @@ class Drain:
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
-    async def _call(self, lease: Lease) -> None:
-        """Make the next call, pour its answer, and find out what follows."""
-        step, self._next = self._next, None
-        assert step is not None
-        pour = self._pour = Pour(self._store, self._live, lease, self._policy, where=step.leg.where)
+    async def _call(self, lease: Lease, step: Step) -> Step | None:
+        """Make that call, pour its answer, and find out what follows."""
+        assert self._route is not None
+        where, following = self._route.legs[step.leg].where, None
+        pour = self._pour = Pour(self._store, self._live, lease, self._policy, where=where)
         with pour.scope:
             try:
                 await anyio.sleep(step.wait_s)
-                answered = await pour.open(step.leg.source, self._live.info.segment + (self._dead is not None))
-                del step  # and with it the request: the answer may take an hour
-                if answered:
-                    await self._answered(lease, pour)
+                await self._made(lease, pour, step)
             except Exception as error:
                 self._fail(error)
             finally:
-                self._next = await self._after(lease, pour)
-                if self._next is None:
+                following = await self._after(pour, step)
+                if following is None:
                     await self._seal(lease)  # before the close: a generator may take its time to clean up
-                await pour.aclose(stop=self._stopped is not None and self._stopped.moved is Moved.STOP_ASKED)
+                await pour.aclose(tell=self._cut_off(pour, following))
+        return following
 
-    async def _answered(self, lease: Lease, pour: Pour) -> None:
-        assert pour.answer is not None
-        head = pour.answer.head
+    async def _made(self, lease: Lease, pour: Pour, step: Step) -> None:
+        assert self._route is not None
         if self._resumed:
-            self._resumed, pour.shown = False, True
-            pour.reading = await pour.read_again()
-            await pour.body(pour.answer)
-        elif head.ok:
-            if self._route and not self._route.segments:
+            self._resumed = False
+            await pour.resume(self._route.legs[step.leg])
+        elif await pour.open(self._route.legs[step.leg], self._segment, partial(self._dispatch, lease, step)):
+            await self._answered(lease, pour, step)
+
+    @property
+    def _segment(self) -> int:
+        """The number of the one that the next answer is."""
+        return self._live.info.segment + (self._concluded.dead is not None)
+
+    async def _dispatch(self, lease: Lease, step: Step, attempt: Attempt) -> None:
+        """A further call is durable before it is made, as the first is by its claim. Raises LeaseLost: it is not ours
+        to make."""
+        if step != FIRST:
+            await self._record(lease, (*self._concluded.attempts, attempt))
+
+    async def _answered(self, lease: Lease, pour: Pour, step: Step) -> None:
+        assert pour.answer is not None
+        assert self._route is not None
+        head = pour.answer.head
+        if head.ok:
+            if not self._route.segments:
                 self._route = None
-            await self._begin(lease, pour, head)
+            await self._show(lease, pour, head)
             await pour.body(pour.answer)
-        elif self._following(pour, of_status(head.status)) is None and self._live.info.head is None:
-            await self._begin(lease, pour, head)
+        elif self._live.info.head is None and self._following(pour, of_status(head.status), step) is None:
+            await self._show(lease, pour, head)
             await pour.refusal(pour.answer)
 
-    async def _begin(self, lease: Lease, pour: Pour, head: Head) -> None:
+    async def _show(self, lease: Lease, pour: Pour, head: Head) -> None:
         """Readers get it from here on."""
         assert pour.attempt is not None
-        await self._store.begin(lease, pour.attempt, head, ended=self._dead)
-        self._live.answered(pour.attempt, head, self._dead)
-        self._dead, pour.shown = None, True
+        attempts, dead = (*self._concluded.attempts, pour.attempt), self._concluded.dead
+        await pour.durably(partial(self._record, lease, attempts, head, dead))
+        self._concluded, pour.shown = replace(self._concluded, dead=None), True
 
-    def _following(self, pour: Pour, failed: Failed) -> Step | None:
-        """What follows that call. Decided once."""
-        if not pour.decided:
-            pour.decided, route = True, self._route
-            if route and not self._stopped:
-                answered = self._live.info.head is not None
-                pour.following = route.after(failed, answered=answered, retry_after_s=pour.retry_after_s)
-        return pour.following
+    async def _record(
+        self, lease: Lease, attempts: Sequence[Attempt], head: Head | None = None, dead: Segment | None = None
+    ) -> None:
+        *after, attempt = attempts
+        ended = (*self._live.info.ended, dead) if dead else self._live.info.ended
+        await self._store.begin(lease, attempt, head, after=after, ended=ended)
+        self._live.begun(attempt, head, after, ended)
 
-    async def _after(self, lease: Lease, pour: Pour) -> Step | None:
-        """Log what is left of a call, and get ready for the one that follows, if one does."""
+    def _following(self, pour: Pour, failure: Failure, step: Step) -> Step | None:
+        """What follows that step's call, if it failed so."""
+        if self._route is None or self._stopped:
+            return None
+        retry = DECISIONS[failure][self._concluded.shown(self._live.info.head, this=pour.shown)]
+        return self._route.after(step, retry, retry_after_s=pour.retry_after_s, jitter=random.random())
+
+    async def _after(self, pour: Pour, step: Step) -> Step | None:
+        """Log what is left of a call that is over, conclude, and find what follows."""
+        await self._log_rest(pour)
+        if self.fenced or self._live.abandoned:
+            return None
+        over = pour.over(self._failed)
+        following = self._following(pour, over.failure, step)
+        self._concluded = self._concluded.then(
+            over, self._live.info, followed=following is not None, now=self._store.now()
+        )
+        return following
+
+    @property
+    def _lost(self) -> bool:
+        return self._failed is not None or self.fenced or self._live.abandoned
+
+    async def _log_rest(self, pour: Pour) -> None:
         with anyio.move_on_after(SEAL_S, shield=True):
-            while not (self._failed or self.fenced or self._live.abandoned):
+            while not self._lost:
                 try:
-                    return await self._concluded(lease, pour)
+                    await pour.log_rest()
+                    return
                 except StoreBusy as error:
-                    logger.warning("stream %s has to wait: %s", lease.stream, error.message)
+                    logger.warning("stream %s has to wait: %s", self._live.info.id, error.message)
                 except Exception as error:
                     self._fail(error)
-        return None
+        if not self._lost:  # whatever it came to, its last bytes are not in the log
+            self._fail(StoreError(f"it was busy for {SEAL_S} s"))
 
-    async def _concluded(self, lease: Lease, pour: Pour) -> Step | None:
-        ending = await pour.end()
-        failed = pour.failed(ending)
-        step, head = self._following(pour, failed), self._live.info.head
-        if pour.shown or head is None or failed is Failed.OURS:
-            self._ending = replace(ending, released=ending.released and not self._billed)
-            if pour.shown or head is None:
-                self._metered = pour.metered
-            self._unrecorded = None if pour.shown else pour.attempt
-        if pour.shown and step and head:
-            ended = replace(pour.metered(ending), detail=ending.detail if ending.told else SEGMENT_ENDED)
-            info = self._live.info
-            self._dead = Segment(info.tail, info.events, head, replace(ended, sealed_at=self._store.now()))
-        elif pour.attempt and not pour.shown and (step or head):
-            await self._record(lease, replace(pour.attempt, ended_at=self._store.now(), outcome=ending.seal.outcome))
-            self._unrecorded = None
-        self._billed |= failed in (Failed.UNKNOWN, Failed.CUT)
-        return step
-
-    async def _record(self, lease: Lease, attempt: Attempt) -> None:
-        """A call that no reader gets to see."""
-        await self._store.begin(lease, attempt, None)
-        self._live.answered(attempt, None)
+    def _cut_off(self, pour: Pour, following: Step | None) -> bool:
+        """Whether the provider, which may go on without us, is left before its end was seen, for good."""
+        if following is None and not self._live.info.sealed:
+            return False  # somebody else may go on with it
+        ending = self._failed or pour.ending
+        return not (ending.completed or ending.told or ending.detail == "shutdown")
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -195,26 +212,38 @@ class Drain:
         live = self._live
         self._sealing = True
         with anyio.move_on_after(SEAL_S, shield=True):
+            unrecorded = True
             while not live.info.sealed and not live.abandoned:
-                given_up = self._failed
+                given_up = self._failed and not unrecorded
                 try:
-                    ending = self._failed or await self._final(lease)
+                    if unrecorded:
+                        await self._complete(lease)
+                        unrecorded = False
+                    ending = self._final()
                     move(live.info.state, ending.moved)
-                    live.sealed(await self._store.seal(lease, self._metered(ending)))
+                    live.sealed(await self._store.seal(lease, self._seal_of(ending)))
                 except StoreBusy as error:
                     logger.warning("stream %s is not sealed yet: %s", lease.stream, error.message)
                 except Exception as error:
                     self._fail(error)
+                    unrecorded = False  # a seal may take what is kept in reserve for it
                     if given_up:
                         break
         if not live.info.sealed and not live.abandoned:
             logger.error("stream %s is given up without a seal; recovery seals it", lease.stream)
             live.abandon(StoreError("the stream's log could not be written any more", stream=lease.stream))
 
-    async def _final(self, lease: Lease) -> Ending:
-        if self._unrecorded:
-            await self._record(lease, self._unrecorded)
-            self._unrecorded = None
-        if self._ending is None:  # nothing had left for a provider, so nothing was billed
-            return replace(self._stopped or Ending.of("shutdown"), released=True)
-        return self._ending
+    async def _complete(self, lease: Lease) -> None:
+        """Record the calls that no reader got to see, as they ended; the latest that one did, the seal ends."""
+        attempts, shown = self._concluded.attempts, self._pour is not None and self._pour.shown
+        if attempts and not shown and attempts != self._live.info.attempts:
+            await self._record(lease, attempts)
+
+    def _final(self) -> Ending:
+        """What was seen stays what it was, though writing it down may fail once."""
+        return self._concluded.ending or self._failed or self._stopped or Ending.of("shutdown")
+
+    def _seal_of(self, ending: Ending) -> Seal:
+        seal = ending.sealing(self._concluded.attempts)
+        reading = self._pour.reading if self._pour else None
+        return replace(seal, usage=reading.usage, model=reading.model) if reading else seal

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from .lifecycle import ENDINGS, Moved
-from .model import Seal
+from .model import Attempt, Seal
 
 DETAILS: dict[str, tuple[Moved, str]] = {
     "end_seen": (Moved.END_SEEN, "{where} finished its answer"),
@@ -56,6 +57,7 @@ class Ending:
     detail: str
     message: str
     released: bool = False
+    """The call that ended so was definitely not billed."""
     retry_at: float | None = None
 
     @classmethod
@@ -63,6 +65,12 @@ class Ending:
         """The ending of that code, its sentence filled in."""
         moved, sentence = DETAILS[detail]
         return cls(moved, detail, sentence.format(**values))
+
+    def sealing(self, attempts: Sequence[Attempt]) -> Seal:
+        """The seal of a stream that made these calls, of which an open one ended so. The key is released only where not
+        one of them can have been billed."""
+        made = (self if attempt.ended_at is None else attempt for attempt in attempts)
+        return replace(self.seal, released=all(one.released for one in made))
 
     def after(self, tail: int, events: int) -> Self:
         """The same, telling what is kept."""

@@ -29,13 +29,14 @@ from .errors import (
 )
 from .eviction import Eviction
 from .live import Live, Windows
-from .model import Binding, Gone, Lease, NewStream, Query, StreamId, StreamInfo
+from .model import Binding, Gone, Lease, NewStream, Query, Seal, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import Answer, LogStore
 from .reads import Hold, Reads
 from .recovery import delete
 from .refusals import about
-from .route import Opened, Route, only
+from .route import Route, only
+from .sources import Opened
 from .sweep import Sweep
 from .tallies import Tallies
 from .watch import Watch

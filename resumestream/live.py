@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import anyio
@@ -105,8 +105,8 @@ class Live:
             changed.set()
         self._told(self.info.id)
 
-    def answered(self, attempt: Attempt, head: Head | None, ended: Segment | None = None) -> None:
-        self.info = self.info.begun(attempt, head, ended)
+    def begun(self, attempt: Attempt, head: Head | None, after: Sequence[Attempt], ended: Sequence[Segment]) -> None:
+        self.info = self.info.begun(attempt, head, after, ended)
         self.ring()
 
     def logged(self, data: bytes, events: int) -> None:

@@ -7,7 +7,7 @@ store's framing. State is derived, never stored, so no store can disagree with t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NewType
@@ -130,6 +130,10 @@ class Attempt:
     model: str = ""
     """As the provider names it; empty where it does not say."""
     remote: Remote | None = None
+    usage_is_ours: bool = False
+    """The provider was asked by us to tell the usage: that event is left out of the log."""
+    released: bool = False
+    """The provider definitely did not bill it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +204,6 @@ class NewStream:
     labels: tuple[str, ...] = ()
     on_disconnect: str = "continue"
     dialect: str = "unknown"
-    usage_is_ours: bool = False
-    """The provider was asked by us to tell the usage: that event is left out of the log."""
     previous: StreamId | None = None
 
 
@@ -215,7 +217,7 @@ def state_of(*, gone: bool, sealed: bool, tail: int) -> State:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream's whole record. `attempts` has one entry a provider call, in order."""
+    """A stream's whole record. `attempts` has one entry a provider call, in order; only the last may be open."""
 
     new: NewStream
     epoch: int = 1
@@ -243,13 +245,11 @@ class StreamInfo:
     def completed(self) -> bool:
         return self.seal is not None and self.seal.outcome is Outcome.COMPLETED
 
-    def begun(self, attempt: Attempt, head: Head | None, ended: Segment | None) -> StreamInfo:
-        """With another provider call; see LogStore.begin."""
-        attempts, segments = self.attempts, self.ended
-        if ended:
-            attempts = closed(attempts, ended.seal, ended.end)
-            segments = (*segments, replace(ended, seal=replace(ended.seal, usage=None, model="")))
-        return replace(self, attempts=(*attempts, attempt), ended=segments, head=head or self.head)
+    def begun(
+        self, attempt: Attempt, head: Head | None, after: Sequence[Attempt], ended: Sequence[Segment]
+    ) -> StreamInfo:
+        """With that provider call as its latest; see LogStore.begin."""
+        return replace(self, attempts=(*after, attempt), ended=tuple(ended), head=head or self.head)
 
     @property
     def segment(self) -> int:
@@ -309,22 +309,20 @@ class StreamInfo:
 
 
 def closed(attempts: tuple[Attempt, ...], seal: Seal, tail: int) -> tuple[Attempt, ...]:
-    """With the newest one that is still open, or else the last, ended by that seal, at that tail of the log: what came
-    after an open one had no bytes and ended as it was recorded."""
-    if not attempts:
-        return ()
-    numbers = range(len(attempts))
-    index = max((number for number in numbers if attempts[number].ended_at is None), default=numbers[-1])
-    before = sum(attempt.bytes for attempt in attempts) - attempts[index].bytes
+    """With the last one, where it is still open, ended by that seal, at that tail of the log."""
+    if not attempts or attempts[-1].ended_at is not None:
+        return attempts
+    *before, last = attempts
     ended = replace(
-        attempts[index],
+        last,
         ended_at=seal.sealed_at,
-        bytes=tail - before,
+        bytes=tail - sum(attempt.bytes for attempt in before),
         outcome=seal.outcome,
         usage=seal.usage,
         model=seal.model,
+        released=seal.released,
     )
-    return (*attempts[:index], ended, *attempts[index + 1 :])
+    return (*before, ended)
 
 
 @dataclass(frozen=True, slots=True)

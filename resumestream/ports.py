@@ -90,9 +90,19 @@ class LogStore(Protocol):
         here on, and what it was acknowledged is the log. Raises StreamSealed, LeaseLost (somebody else took it)."""
         ...
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
-        """Record a provider call and what it answered before its body; None: nothing that readers get. With `ended`
-        what comes is a new segment: payload up to `ended.end` belongs to that one, for ever, at disk level.
+    async def begin(
+        self,
+        lease: Lease,
+        attempt: Attempt,
+        head: Head | None,
+        *,
+        after: Sequence[Attempt] = (),
+        ended: Sequence[Segment] = (),
+    ) -> None:
+        """Record the latest provider call, in place of what was recorded of its calls before: `after` are those before
+        it, each as it ended, and `ended` the segments before its own; payload below the last of these belongs to them,
+        for ever. `head` is what it answered before its body; None: nothing that readers get, which leaves the head as
+        it is. At disk level without a head, since a call may be made next, and with segments.
         Raises LeaseLost, StreamSealed."""
         ...
 
@@ -103,8 +113,8 @@ class LogStore(Protocol):
 
     async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
         """Make the tail final, at disk level, after all payload below it. `seal.sealed_at` is set here, from the store
-        clock; the last attempt ends with it and enters the ledger with all before it. Idempotent: the first seal wins
-        and is what comes back. Raises LeaseLost."""
+        clock; the last attempt ends with it, if it is open, and enters the ledger with all before it. Idempotent: the
+        first seal wins and is what comes back. Raises LeaseLost."""
         ...
 
     async def read(self, stream: StreamId, at: int, max_bytes: int) -> bytes:

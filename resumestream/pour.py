@@ -6,27 +6,30 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import anyio
+import anyio.lowlevel
 
+from .conclusion import Over
 from .dialects import PLAIN, spoken
 from .endings import Ending
 from .errors import OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
 from .lifecycle import Moved
 from .live import Live
-from .model import Attempt, Head, Lease, Seal
+from .model import Attempt, Head, Lease
 from .policy import Policy
-from .ports import Answer, LogStore, Source
+from .ports import Answer, LogStore
 from .reading import Portion, Reading
 from .retry_after import retry_after_s
-from .route import Failed, Step, of_status
+from .route import Failure, Leg, of_status
 
 logger = logging.getLogger("resumestream")
 
 
 class Pour:
     """Everything below `scope` may be left at any await: by a stop, a deadline, or from outside. What it came to is
-    `end`'s to tell, whatever happened."""
+    `ending`'s to tell, whatever happened."""
 
     def __init__(self, store: LogStore, live: Live, lease: Lease, policy: Policy, *, where: str) -> None:
         self._store, self._live, self._lease, self._policy, self._where = store, live, lease, policy, where
@@ -36,16 +39,13 @@ class Pour:
         self.answer: Answer | None = None
         self.shown = False
         """Readers get this call's answer."""
-        self.decided = False
-        self.following: Step | None = None
-        """What follows it, once that is decided."""
         self.reading: Reading | None = None
         self._started = anyio.current_time()
-        # Why it ends: the first of these that is set, unless it was stopped
+        # Why it ends: what the body came to, else a stop, else the deadline that passed
         self._body_end: tuple[Ending | None, bool] | None = None
+        self._stop: Ending | None = None
         self._timeout: Ending | None = None
         self._last: tuple[Portion, Ending] | None = None
-        self._stop: Ending | None = None
 
     def stop(self, ending: Ending) -> None:
         """Close the provider connection. The first stop wins."""
@@ -56,40 +56,54 @@ class Pour:
     def stopped(self) -> bool:
         return self._stop is not None
 
-    async def open(self, ready: Callable[[int], Awaitable[Source]], segment: int) -> bool:
-        """Make the call, for a segment of that number. Whether it was answered."""
+    async def open(self, leg: Leg, segment: int, record: Callable[[Attempt], Awaitable[None]]) -> bool:
+        """Make the call, for a segment of that number, once `record` has said that it is ours to make. Whether it was
+        answered. Raises what `record` raises, and makes no call then."""
+        unmade, first_byte_s = replace(Ending.of("unreachable"), released=True), self._policy.first_byte_s
+        self._started = anyio.current_time()
+        self._deadline(first_byte_s, unmade)
         try:
-            source = await ready(segment)
+            source = await leg.source(segment)
         except Exception:  # what makes an upstream's headers is the application's
             logger.exception("a call to %s could not be made ready", self._where)
-            self._body_end = replace(Ending.of("unreachable"), released=True), False
+            self._body_end = unmade, False
             return False
-        first_byte_s = self._policy.first_byte_s
-        self.attempt = Attempt(upstream=source.upstream, started_at=self._store.now())
+        attempt = Attempt(source.upstream, self._store.now(), usage_is_ours=leg.usage_is_ours)
+        await self.durably(partial(record, attempt))
+        await anyio.lowlevel.checkpoint()  # it may have been stopped meanwhile
+        self.attempt, self._started = attempt, anyio.current_time()
         self._deadline(first_byte_s, Ending.of("silent", where=self._where, limit=first_byte_s))
         try:
             answer = self.answer = await source.open()
         except UpstreamUnreachable as error:
-            self._body_end = replace(Ending.of("unreachable"), message=error.message, released=True), False
+            self._body_end = replace(unmade, message=error.message), False
             return False
         except (UpstreamLost, SourceFailed) as error:
             self._body_end = self._cut(error), False
             return False
         head = answer.head
         request_id = head.get("x-request-id") or head.get("request-id")
-        self.attempt = replace(self.attempt, status=head.status, request_id=request_id, remote=answer.remote)
+        self.attempt = replace(attempt, status=head.status, request_id=request_id, remote=answer.remote)
         if not head.ok:
             self._body_end = self._refused(answer), False
         return True
 
-    async def aclose(self, *, stop: bool) -> None:
-        """Let go of the provider; with `stop` it shall not go on without us either."""
+    async def resume(self, leg: Leg) -> None:
+        """Go on with the latest call of the record, behind what the log has of it."""
+        info = self._live.info
+        self.attempt, self.shown = info.attempts[-1], True
+        self.answer = await (await leg.source(info.segment)).open()
+        self.reading = await self.read_again()
+        await self.body(self.answer)
+
+    async def aclose(self, *, tell: bool) -> None:
+        """Let go of the provider; `tell` it that it shall not go on without us either."""
         answer, self.answer = self.answer, None
         if answer:
             try:
                 await answer.aclose()
             finally:
-                if stop:
+                if tell:
                     await answer.cancel()
 
     async def refusal(self, answer: Answer) -> None:
@@ -124,37 +138,56 @@ class Pour:
         return reading
 
     def _new_reading(self, head: Head) -> Reading:
-        dialect = spoken(self._live.info.new.dialect, head)
-        return Reading(dialect, policy=self._policy, where=self._where, usage_is_ours=self._live.info.new.usage_is_ours)
+        info = self._live.info
+        return Reading(
+            spoken(info.new.dialect, head),
+            policy=self._policy,
+            where=self._where,
+            base=info.base,
+            usage_is_ours=self.attempt is not None and self.attempt.usage_is_ours,
+        )
 
-    async def end(self) -> Ending:
-        """What the call came to, its last bytes logged. May be called again where that raised. Raises StoreError."""
+    @property
+    def ending(self) -> Ending:
+        """What the call came to. The first look decides."""
+        return self._finished[1]
+
+    @property
+    def _finished(self) -> tuple[Portion, Ending]:
         if self._last is None:
             cut, framed = self._body_end or (self._cut_short(), False)
             if self.reading:
                 self._last = self.reading.finish(cut, framed=framed)
             else:
                 self._last = Portion(b"", 0), cut or Ending.of("shutdown")
-        portion, ending = self._last
+        return self._last
+
+    async def log_rest(self) -> None:
+        """Log what only the end of the answer makes payload. May be called again where that raised. Raises
+        StoreError."""
+        portion, ending = self._finished
         if portion.data:
             await self._append(portion)
             self._last = Portion(b"", 0), ending
-        return ending
 
-    def failed(self, ending: Ending) -> Failed:
-        """What `ending` means for another call."""
+    def over(self, failed: Ending | None) -> Over:
+        """The call as it ended; `failed`: on our side."""
+        ending = failed or self.ending
+        seal, reading = ending.seal, self.reading
+        if reading:
+            seal = replace(seal, usage=reading.usage, model=reading.model)
+        return Over(self._failure(ending), ending, seal, self.attempt, self.shown)
+
+    def _failure(self, ending: Ending) -> Failure:
         if ending.completed or self.stopped or ending.moved in (Moved.CAP_REACHED, Moved.DRAIN_LOST):
-            return Failed.OURS
+            return Failure.NONE
+        if self.attempt is None:
+            return Failure.UNREACHABLE
         if self.answer is None:
-            return Failed.UNREACHABLE if ending.detail == "unreachable" else Failed.UNKNOWN
+            return Failure.UNREACHABLE if ending.detail == "unreachable" else Failure.UNKNOWN
         if not self.answer.head.ok:
             return of_status(self.answer.head.status)
-        return Failed.CUT if self.reading and self.reading.tail else Failed.UNKNOWN
-
-    def metered(self, ending: Ending) -> Seal:
-        """The seal of that ending, with what the provider told of its tokens."""
-        reading = self.reading
-        return replace(ending.seal, usage=reading.usage, model=reading.model) if reading else ending.seal
+        return Failure.CUT if self.reading and self.reading.tail else Failure.UNKNOWN
 
     @property
     def retry_after_s(self) -> float | None:
@@ -177,16 +210,21 @@ class Pour:
             self._body_end = portion.capped, False
 
     async def _log(self, portion: Portion) -> None:
-        """Append, then show. Neither a stop nor a deadline may come between, or a seal could follow on lost bytes.
+        """Append, then show."""
+        if portion.data:
+            await self.durably(partial(self._append, portion))
+
+    async def durably(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Neither a stop nor a deadline may come between what is in the store and what is known of it here, or a seal
+        could follow on lost bytes, or a call be recorded twice. Raises what `write` raises.
 
         While another process holds the store's write lock nothing is lost: the provider waits.
         """
         self.scope.deadline = math.inf
         with anyio.CancelScope(shield=True):
-            while portion.data:
+            while True:
                 try:
-                    await self._append(portion)
-                    break
+                    return await write()
                 except StoreBusy:
                     if self.stopped:
                         raise
@@ -240,6 +278,5 @@ class Pour:
     def _cut_short(self) -> Ending:
         """Why it was left in the middle: a stop, a deadline, or a cancellation from outside."""
         if self._stop:
-            # Where nothing had left for the provider, nothing was billed.
-            return self._stop if self.attempt else replace(self._stop, released=True)
+            return self._stop
         return self._timeout if self.scope.cancel_called and self._timeout else Ending.of("shutdown")

@@ -24,11 +24,15 @@ class Reading:
     """One answer, read from its first byte to its end. `tail` and `events` count what it gave to the log; only server-
     sent events are counted as such.
 
-    `usage_is_ours`: the event that only tells the usage was asked for by us, not by the caller, and is left out.
+    `base`: bytes the stream had before, of earlier segments. `usage_is_ours`: the event that only tells the usage was
+    asked for by us, not by the caller, and is left out.
     """
 
-    def __init__(self, dialect: Dialect, *, policy: Policy, where: str, usage_is_ours: bool = False) -> None:
+    def __init__(
+        self, dialect: Dialect, *, policy: Policy, where: str, base: int = 0, usage_is_ours: bool = False
+    ) -> None:
         self._scanner, self._policy, self._where = dialect.scanner(), policy, where
+        self._most = policy.max_stream_bytes - base
         self._splitter = dialect.framing.splitter() if dialect.framing.splitter else None
         self._counts = dialect.framing is SSE
         self._left_out = Mark.USAGE if usage_is_ours else None
@@ -60,11 +64,11 @@ class Reading:
         if self._splitter is not None:
             return self._blocks(self._splitter, data)
         self._scanner.scan(data)
-        room = self._policy.max_stream_bytes - self.tail
+        room = self._most - self.tail
         return self._take(data[:room], 0, self._cap("max_stream_bytes") if len(data) > room else None)
 
     def _blocks(self, splitter: BlockSplitter, data: bytes) -> Portion:
-        cap, room = self._policy.max_event_bytes, self._policy.max_stream_bytes - self.tail
+        cap, room = self._policy.max_event_bytes, self._most - self.tail
         blocks, events, size, capped = splitter.feed(data), 0, 0, ""
         for index, block in enumerate(blocks):
             if len(block) > cap:
@@ -134,7 +138,7 @@ class Reading:
         return Portion(data, events, capped)
 
     def _fits(self, data: bytes) -> bool:
-        return self.tail + len(data) <= self._policy.max_stream_bytes
+        return self.tail + len(data) <= self._most
 
     def _cap(self, name: str) -> Ending:
         return Ending.of(name, limit=getattr(self._policy, name))

@@ -89,6 +89,7 @@ async def take(store: LogStore, info: StreamInfo) -> tuple[Lease, StreamInfo]:
     info = await store.stat(info.id)
     if not info.attempts:  # the claim is the call, as far as anybody can tell
         await store.begin(lease, Attempt(info.new.upstream, info.new.created_at), info.head)
+        info = await store.stat(info.id)
     return lease, info
 
 
@@ -100,11 +101,12 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt) 
         if info.cancel_requested:
             asked = Ending.of("requested")
         ending = await _logged_end(store, info, policy)
-        if ending is None and not info.cancel_requested and await adopt(info, lease):
+        goes_on = info.attempts[-1].ended_at is None and not info.cancel_requested
+        if ending is None and goes_on and await adopt(info, lease):
             logger.warning("stream %s: its owner is lost; going on with its provider call", info.id)
             return
         ending = ending or asked
-        await store.seal(lease, ending.seal)
+        await store.seal(lease, ending.sealing(info.attempts))
     except (StreamSealed, LeaseLost, StreamNotFound):
         return
     except (StoreBusy, StoreFull):
@@ -115,10 +117,16 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt) 
     logger.warning("stream %s: sealed %s (%s)", info.id, ending.seal.outcome, ending.detail)
 
 
+def _in_flight(info: StreamInfo) -> bool:
+    """Whether a call was made of which readers have nothing yet: what is in the log is of an earlier one."""
+    latest = info.attempts[-1]
+    return latest.ended_at is None and latest.status is None
+
+
 async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Ending | None:
     """The end of the answer, if the log has it: its owner died in the moment between that and the seal."""
     head, start = info.head, max(info.base, info.tail - LAST_BYTES)
-    if head is None:
+    if head is None or _in_flight(info):
         return None
     dialect = spoken(info.new.dialect, head)
     splitter = dialect.framing.splitter

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .ports import Answer, Source
+from .ports import Source
 
 RETRY_AFTER_S = 60
 """A provider that asks for more time than this is not waited for: its answer goes to the caller, who can."""
@@ -15,35 +14,50 @@ BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0
 """The first wait and the longest, as in the official SDKs; each is cut by up to a quarter, at random."""
 
 
-class Failed(Enum):
-    """How a call went wrong, as far as another one is concerned."""
+class Failure(Enum):
+    """How a call ended, as far as another one is concerned."""
 
-    UNREACHABLE = "no connection: certainly not billed"
+    UNREACHABLE = "not made, or no connection: certainly not billed"
     BUSY = "answered 408, 429 or 5xx: not billed, and may pass"
     REFUSED = "answered anything else that is no success: the same for everybody"
     UNKNOWN = "sent, and no status came, or no byte after it: may have been billed"
     CUT = "ended in the middle of its answer: billed"
-    OURS = "stopped, or failed on our side"
+    NONE = "completed, or stopped, or failed on our side"
 
 
-class Then(Enum):
+class Shown(Enum):
+    """What readers have when a call is over."""
+
+    NOTHING = "nothing yet, and no earlier call can have been billed"
+    DOUBT = "nothing yet, and an earlier call may have been billed"
+    THIS = "the answer of this call"
+    EARLIER = "the answer of an earlier call, which broke off"
+
+
+class Retry(Enum):
     """What may follow."""
 
     AGAIN = "the same upstream again, then the next"
     RESEND = "the same upstream again, if it takes the same key for the same call"
     SEGMENT = "the next upstream, as a new segment, if the operator wants that"
-    NOTHING = "nothing: this is the answer"
+    NEVER = "nothing: this is the answer"
 
 
-FOLLOWS: dict[Failed, Then] = {
-    Failed.UNREACHABLE: Then.AGAIN,
-    Failed.BUSY: Then.AGAIN,
-    Failed.REFUSED: Then.NOTHING,
-    Failed.UNKNOWN: Then.RESEND,
-    Failed.CUT: Then.SEGMENT,
-    Failed.OURS: Then.NOTHING,
+_A, _R, _S, _N = Retry.AGAIN, Retry.RESEND, Retry.SEGMENT, Retry.NEVER
+
+DECISIONS: dict[Failure, dict[Shown, Retry]] = {
+    failure: dict(zip(Shown, retries, strict=True))
+    for failure, retries in {
+        #                   NOTHING DOUBT THIS EARLIER
+        Failure.UNREACHABLE: (_A, _R, _N, _S),
+        Failure.BUSY: (_A, _R, _N, _S),
+        Failure.REFUSED: (_N, _N, _N, _N),
+        Failure.UNKNOWN: (_R, _R, _S, _S),
+        Failure.CUT: (_N, _N, _S, _N),
+        Failure.NONE: (_N, _N, _N, _N),
+    }.items()
 }
-"""Before the first byte. After it, whatever else than `OURS` happens, only a new segment may follow."""
+"""What may have been billed is never called a second time before the first byte, but by who takes it for the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +71,20 @@ class Leg:
     retries: int = 0
     resend: bool = False
     """It takes the same key for the same call, so even one that may have been billed can be made again."""
+    usage_is_ours: bool = False
+    """See Attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A call to make, after a wait."""
+    """A call to make, after a wait: to leg number `leg`, which was called again `tried` times before."""
 
-    leg: Leg
+    leg: int = 0
+    tried: int = 0
     wait_s: float = 0.0
+
+
+FIRST = Step()
 
 
 class Route:
@@ -72,52 +92,28 @@ class Route:
     answer is followed by one to the next leg."""
 
     def __init__(self, legs: Sequence[Leg], *, segments: bool = False) -> None:
-        self._legs, self.segments = list(legs), segments
-        self._tried = 0
-        """How often the present leg was called again."""
+        self.legs, self.segments = tuple(legs), segments
 
-    @property
-    def first(self) -> Step:
-        return Step(self._legs[0])
-
-    def after(self, failed: Failed, *, answered: bool, retry_after_s: float | None = None) -> Step | None:
-        """What follows. `answered`: readers have this or an earlier call's head already, so that whatever follows is a
-        new segment."""
-        then = FOLLOWS[failed]
-        if answered and then is not Then.NOTHING:
-            then = Then.SEGMENT
-        match then:
-            case Then.AGAIN:
-                return self._again(retry_after_s) or self._next()
-            case Then.RESEND:
-                return self._again(retry_after_s) if self._legs[0].resend else None
-            case Then.SEGMENT:
-                return self._next() if self.segments else None
-            case Then.NOTHING:
+    def after(self, step: Step, retry: Retry, *, retry_after_s: float | None, jitter: float) -> Step | None:
+        """What follows that step. `jitter`: 0 to 1, at random, how much the wait is cut."""
+        match retry:
+            case Retry.AGAIN:
+                return self._again(step, retry_after_s, jitter) or self._next(step)
+            case Retry.RESEND:
+                return self._again(step, retry_after_s, jitter) if self.legs[step.leg].resend else None
+            case Retry.SEGMENT:
+                return self._next(step) if self.segments else None
+            case Retry.NEVER:
                 return None
 
-    def _again(self, retry_after_s: float | None) -> Step | None:
-        leg = self._legs[0]
-        if self._tried == leg.retries or (retry_after_s or 0) > RETRY_AFTER_S:
+    def _again(self, step: Step, retry_after_s: float | None, jitter: float) -> Step | None:
+        if step.tried == self.legs[step.leg].retries or (retry_after_s or 0) > RETRY_AFTER_S:
             return None
-        backoff_s = min(BACKOFF_S * 2**self._tried, MAX_BACKOFF_S) * (1 - random.random() / 4)
-        self._tried += 1
-        return Step(leg, max(backoff_s, retry_after_s or 0.0))
+        backoff_s = min(BACKOFF_S * 2**step.tried, MAX_BACKOFF_S) * (1 - jitter / 4)
+        return Step(step.leg, step.tried + 1, max(backoff_s, retry_after_s or 0.0))
 
-    def _next(self) -> Step | None:
-        self._tried = 0
-        del self._legs[0]
-        return Step(self._legs[0]) if self._legs else None
-
-
-class Opened:
-    """Implements ports.Source: an answer that is here already."""
-
-    def __init__(self, answer: Answer, upstream: str) -> None:
-        self._answer, self.upstream = answer, upstream
-
-    async def open(self) -> Answer:
-        return self._answer
+    def _next(self, step: Step) -> Step | None:
+        return Step(step.leg + 1) if step.leg + 1 < len(self.legs) else None
 
 
 def only(source: Source, where: str) -> Route:
@@ -130,6 +126,6 @@ def only(source: Source, where: str) -> Route:
     return Route([Leg(where, ready)])
 
 
-def of_status(status: int) -> Failed:
+def of_status(status: int) -> Failure:
     """What a status that is no success means."""
-    return Failed.BUSY if status in (408, 429) or status >= 500 else Failed.REFUSED
+    return Failure.BUSY if status in (408, 429) or status >= 500 else Failure.REFUSED

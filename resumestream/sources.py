@@ -1,4 +1,4 @@
-"""Your own generator as a source: what it yields becomes payload."""
+"""Sources that need no connection: your own generator, and an answer that is here already."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from .errors import ConfigError, SourceFailed
 from .model import Event, Head, Remote
+from .ports import Answer
 
 logger = logging.getLogger("resumestream")
 
@@ -84,6 +85,16 @@ class GeneratorAnswer:
             await self._stack.aclose()
         except Exception:
             logger.exception("a source failed while it was stopped")
+
+
+class Opened:
+    """Implements ports.Source: an answer that is here already."""
+
+    def __init__(self, answer: Answer, upstream: str) -> None:
+        self._answer, self.upstream = answer, upstream
+
+    async def open(self) -> Answer:
+        return self._answer
 
 
 class _Run:

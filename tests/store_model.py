@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -265,7 +266,8 @@ class StoreModel(RuleBasedStateMachine):
             self.refused(StreamNotFound, self.handles[0].store.begin, stream.lease, Attempt("u", 1.0), head)
             return
         attempt = Attempt("u", 1.0, ended_at=None if head else 1.0)
-        call = (self.owner(stream).begin, stream.lease, attempt, head)
+        after = [Attempt("u", 1.0, ended_at=1.0)] * len(stream.calls)
+        call = (partial(self.owner(stream).begin, after=after), stream.lease, attempt, head)
         if stream.ending:
             self.refused(StreamSealed, *call)
         else:
@@ -283,10 +285,9 @@ class StoreModel(RuleBasedStateMachine):
         self.at += 0.001  # no two at once, so that their order is certain
         if stream.ending is None:
             stream.state, stream.ending, stream.sealed_at = move(stream.state, moved), moved, self.at
-            open_ = [number for number, got_head in enumerate(stream.calls, 1) if got_head]
-            last = open_[-1] if open_ else len(stream.calls)
             for number, got_head in enumerate(stream.calls, 1):
-                ended_at, size = (self.at, len(stream.payload)) if number == last else (0.0 if got_head else 1.0, 0)
+                is_open = got_head and number == len(stream.calls)
+                ended_at, size = (self.at, len(stream.payload)) if is_open else (1.0, 0)
                 self.ledger.append((ended_at, stream.id, number, stream.principal, stream.label, size))
         else:
             with pytest.raises(IllegalMove):

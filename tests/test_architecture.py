@@ -21,10 +21,10 @@ ROOT = "resumestream"
 # One layer a line, from the ground up. A module imports from lower layers only; within PURE also sideways.
 # A package (`stores`, `http`, ...) is one name here. A new module gets its name into exactly one layer.
 HOUSE = """
-errors model redaction usage
-policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals remote
+errors model redaction usage retry_after
+policy lifecycle framing offsets dialects ports identity claims endings reading refusals remote route conclusion
 audience metering
-stores upstream sources live eviction route tallies
+stores upstream sources live eviction tallies
 pour tail recovery follower admission sweep
 drain
 watch reads

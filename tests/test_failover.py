@@ -154,6 +154,46 @@ def test_a_fallback_whose_headers_cannot_be_made_is_passed_by(server: str) -> No
 
 
 @SERVERS
+def test_headers_are_made_once_a_call(server: str) -> None:
+    """And anew for the next one: credentials may change."""
+    made = 0
+
+    async def counted(principal: Principal) -> dict[str, str]:
+        nonlocal made
+        made += 1
+        return {"authorization": f"Bearer {made}"}
+
+    with two(server, retries=1, headers=counted) as here:
+        assert here.client.post("one").status == 200
+        assert made == 1
+        here.first.script(Script(status=503, headers={"retry-after": "0"}), Script(tokens=TOKENS))
+        assert here.client.post("two").status == 200
+        sent = [dict(call.headers)["authorization"] for call in here.first.ledger()]
+        assert sent == ["Bearer 1", "Bearer 2", "Bearer 3"]
+
+
+@SERVERS
+@pytest.mark.parametrize("asks", ["openai", "backup"])
+def test_each_upstream_is_asked_for_usage_as_it_is_configured(server: str, asks: str) -> None:
+    """Whoever answers: what only we asked for is metered, and no caller gets it."""
+    with (
+        ScriptedProvider(default=Script(status=503)) as first,
+        ScriptedProvider(default=Script(tokens=TOKENS)) as second,
+    ):
+        upstreams = {
+            "openai": Upstream(first.url, fallbacks=["backup"], include_usage=asks == "openai"),
+            "backup": Upstream(second.url, headers=OWN, include_usage=asks == "backup"),
+        }
+        with served(first, policy=Policy(drain_s=0), server=server, upstreams=upstreams) as client:
+            reply = client.post("fall")
+            assert (reply.status, b"prompt_tokens" in reply.body) == (200, False)
+            sizes = [call.request_bytes for provider in (first, second) for call in provider.ledger()]
+            assert (sizes[0] > sizes[1]) is (asks == "openai")
+            answered = client.get(f"/streams/{reply.stream}/info").json["attempts"][-1]
+            assert (answered["usage"] is not None) is (asks == "backup")
+
+
+@SERVERS
 @pytest.mark.parametrize("fault", ["fin", "rst"])
 def test_what_may_have_been_billed_is_not_called_again(server: str, fault: Any) -> None:
     """Neither this upstream nor another one, unless the first takes the same key for the same call."""

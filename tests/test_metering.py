@@ -141,9 +141,8 @@ async def test_a_ledger_of_many_pages_is_summed_up() -> None:
 
         async def ended(name: str, calls: int) -> None:
             lease = await store.create(NewStream(StreamId(name), "p", "u", "w", now, 60.0, 60.0))
-            for _ in range(calls):
-                await store.begin(lease, Attempt("u", now, 500, ended_at=now), None)
-            await store.begin(lease, Attempt("u", now, 200), Head(200))
+            failed = [Attempt("u", now, 500, ended_at=now)] * calls
+            await store.begin(lease, Attempt("u", now, 200), Head(200), after=failed)
             await store.seal(lease, Seal(Outcome.COMPLETED, "end", "It ended.", usage=TOKENS, model="m"))
 
         await ended("a", PAGE)

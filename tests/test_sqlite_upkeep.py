@@ -186,8 +186,8 @@ async def test_no_tally_stays_behind(path: Path, pruned_first: bool) -> None:
                 await store.forget(StreamId(name))
 
         called = await stream(store, "called")
-        await store.begin(called, Attempt("u", 1.0, 500, ended_at=1.0), None)
-        await store.begin(called, Attempt("u", 1.0, 200), Head(200))
+        failed = Attempt("u", 1.0, 500, ended_at=1.0)
+        await store.begin(called, Attempt("u", 1.0, 200), Head(200), after=(failed,))
         for lease in (called, await stream(store, "never called")):
             await store.tally({lease.stream: Tally(1, 1)})
             await store.seal(lease, SEAL)

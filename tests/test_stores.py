@@ -87,7 +87,7 @@ RECORDS = {
 }
 DONE_BY: list[tuple[Moved, Callable[[StreamInfo], object]]] = [
     (Moved.BYTES_LOGGED, lambda it: _rules.appendable(LEASE, it.tail, epoch=1, state=it.state, tail=it.tail)),
-    (Moved.BYTES_LOGGED, lambda it: _rules.begun(it, LEASE, Attempt("u", 0.0), Head(200))),
+    (Moved.BYTES_LOGGED, lambda it: _rules.begun(it, LEASE, Attempt("u", 0.0), Head(200), (), ())),
     (Moved.BYTES_LOGGED, lambda it: _rules.acquired(it, "taker", 1)),
     (Moved.UPSTREAM_CUT, lambda it: _rules.sealed(it, LEASE, Seal(Outcome.TRUNCATED, "cut", "Cut."), 0.0)),
     (Moved.STOP_ASKED, _rules.cancel_requested),

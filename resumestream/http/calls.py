@@ -11,8 +11,8 @@ from .. import remote
 from ..errors import UpstreamLost, UpstreamUnreachable
 from ..identity import forwarded_key
 from ..model import Principal, Remote, StreamId, StreamInfo
-from ..ports import Answer, LogStore, Source
-from ..route import Leg, Route, only
+from ..ports import Answer, Dialect, LogStore, Source
+from ..route import Leg, Route
 from ..upstream import Call, Pool, RawHeaders, Resumable, Upstream, forwarded, target, without_credentials
 from ..upstream import read_on as resuming
 from .inbound import Inbound
@@ -46,23 +46,30 @@ class Asked:
             passed.append((b"stream-exact", b"true"))
         return Prepared(self._site, name, self._request.method, target(upstream.base_url, self._raw_path, sent), passed)
 
-    def route(self, prepared: Prepared, body: bytes, stream: StreamId) -> Route:
-        """Where the stream's answer may come from: this upstream, then its fallbacks."""
+    def route(self, prepared: Prepared, body: bytes, stream: StreamId, dialect: Dialect) -> Route:
+        """Where the stream's answer may come from: this upstream, by what is `prepared` for it, then its fallbacks."""
         upstream = self.upstream
-        where = upstream.origin.authority
-        if not (upstream.retries or upstream.fallbacks or upstream.forward_key):
-            return only(prepared.call(body), where)
-        legs = [self._leg(name, body, stream) for name in (self.name, *upstream.fallbacks)]
+        legs = [self._leg(self.name, body, stream, dialect, prepared)]
+        legs += [self._leg(name, body, stream, dialect) for name in upstream.fallbacks]
         return Route(legs, segments=upstream.failover == "segment")
 
-    def _leg(self, name: str, body: bytes, stream: StreamId) -> Leg:
+    def _leg(self, name: str, body: bytes, stream: StreamId, dialect: Dialect, prepared: Prepared | None = None) -> Leg:
         upstream = self._site.upstreams[name]
+        asking = dialect.asking_usage(body) if upstream.include_usage else None
+        sent, first = body if asking is None else asking, [prepared] if prepared else []
 
         async def ready(segment: int) -> Source:
             key = forwarded_key(self._site.hub.store.secrets[0], stream, segment) if upstream.forward_key else None
-            return (await self.to(name)).call(body, key=key)
+            to = first.pop() if first else await self.to(name)  # credentials may change from call to call
+            return to.call(sent, key=key)
 
-        return Leg(upstream.origin.authority, ready, upstream.retries, resend=upstream.forward_key)
+        return Leg(
+            upstream.origin.authority,
+            ready,
+            upstream.retries,
+            resend=upstream.forward_key,
+            usage_is_ours=asking is not None,
+        )
 
     @property
     def content_type(self) -> str:

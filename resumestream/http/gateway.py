@@ -92,7 +92,6 @@ class Gateway:
         elif ask.scope is not None:
             key = scoped_key_hash(secret, principal.id, asked.name, ask.scope, print_, ask.occurrence)
         dialect = expected(asked.upstream.dialect, asked.path)
-        asking = named(dialect).asking_usage(body) if asked.upstream.include_usage else None
         new = self._site.new_stream(
             principal,
             asked.name,
@@ -103,10 +102,9 @@ class Gateway:
             retain_s=ask.retain_s,
             on_disconnect=ask.on_disconnect,
             dialect=dialect,
-            usage_is_ours=asking is not None,
         )
         wanted = claims.Terms(print_, ask.match_key, ask.retry_of, resumes=ask.start is not None)
-        outgoing = Outgoing(asked.route(prepared, body if asking is None else asking, new.id), principal.limits)
+        outgoing = Outgoing(asked.route(prepared, body, new.id, named(dialect)), principal.limits)
         return await self._hub.claim(
             new,
             outgoing,

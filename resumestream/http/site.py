@@ -102,7 +102,6 @@ class Site:
         dialect: str,
         fingerprint: str = "",
         scope: str = "",
-        usage_is_ours: bool = False,
     ) -> NewStream:
         """What is to be claimed: the caller's wishes, None where it has none, within the policy."""
         policy = self.policy
@@ -120,7 +119,6 @@ class Site:
             labels=(*principal.labels, *labels),
             on_disconnect=on_disconnect or policy.on_disconnect,
             dialect=dialect,
-            usage_is_ours=usage_is_ours,
         )
 
     def answer(

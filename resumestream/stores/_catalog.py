@@ -133,11 +133,19 @@ class CatalogStore:
         info = await self._change(stream, lambda info: _rules.acquired(info, worker, after), vital=True)
         return Lease(stream, worker, info.epoch)
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
+    async def begin(
+        self,
+        lease: Lease,
+        attempt: Attempt,
+        head: Head | None,
+        *,
+        after: Sequence[Attempt] = (),
+        ended: Sequence[Segment] = (),
+    ) -> None:
         def rule(info: StreamInfo) -> StreamInfo:
-            return _rules.begun(info, lease, attempt, head, ended)
+            return _rules.begun(info, lease, attempt, head, after, ended)
 
-        await self._change(lease.stream, rule, disk=ended is not None)
+        await self._change(lease.stream, rule, disk=head is None or bool(ended))
 
     async def seal(self, lease: Lease, seal: Seal) -> StreamInfo:
         def op(batch: Batch) -> StreamInfo:

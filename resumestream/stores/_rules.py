@@ -7,6 +7,7 @@ was fenced off must learn that, not that the stream has ended since.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import (
@@ -97,12 +98,17 @@ def acquired(info: StreamInfo, worker: str, after: int) -> StreamInfo:
 
 
 def begun(
-    info: StreamInfo, lease: Lease, attempt: Attempt, head: Head | None, ended: Segment | None = None
+    info: StreamInfo,
+    lease: Lease,
+    attempt: Attempt,
+    head: Head | None,
+    after: Sequence[Attempt],
+    ended: Sequence[Segment],
 ) -> StreamInfo:
     owned(lease, epoch=info.epoch)
     if not allows(info.state, Moved.BYTES_LOGGED):
         raise StreamSealed(f"stream {info.id} has ended; no further call can belong to it", stream=info.id)
-    return info.begun(attempt, head, ended)
+    return info.begun(attempt, head, after, ended)
 
 
 def sealed(info: StreamInfo, lease: Lease, seal: Seal, now: float) -> StreamInfo:

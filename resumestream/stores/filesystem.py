@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -97,14 +97,22 @@ class FileStore(CatalogStore):
         held = await self._take(stream, lambda info: _rules.acquired(info, worker, after))
         return Lease(stream, worker, held.epoch)
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
-        if ended:
+    async def begin(
+        self,
+        lease: Lease,
+        attempt: Attempt,
+        head: Head | None,
+        *,
+        after: Sequence[Attempt] = (),
+        ended: Sequence[Segment] = (),
+    ) -> None:
+        if any(attempt.bytes for attempt in after):  # the record must not know of more than there is
             held = await self._adopt(lease)
             with _uncancelled():
                 if self._ticks and self._log:
                     await self._ticks.quiet()
                     await self._log.sync(held.end)
-        await super().begin(lease, attempt, head, ended=ended)
+        await super().begin(lease, attempt, head, after=after, ended=ended)
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         held = self._held.get(lease.stream)

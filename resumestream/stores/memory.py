@@ -78,9 +78,17 @@ class MemoryStore:
         info = self._streams[stream] = _rules.acquired(self._info(stream), worker, after)
         return Lease(stream, worker, info.epoch)
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
+    async def begin(
+        self,
+        lease: Lease,
+        attempt: Attempt,
+        head: Head | None,
+        *,
+        after: Sequence[Attempt] = (),
+        ended: Sequence[Segment] = (),
+    ) -> None:
         info = self._info(lease.stream)
-        self._streams[lease.stream] = _rules.begun(info, lease, attempt, head, ended)
+        self._streams[lease.stream] = _rules.begun(info, lease, attempt, head, after, ended)
 
     async def append(self, lease: Lease, at: int, data: bytes, events: int = 0) -> int:
         info = self._info(lease.stream)

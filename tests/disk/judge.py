@@ -12,7 +12,8 @@ Said = Sequence[tuple[str, str, int]]
 
 def complaints(said: Said, found: dict[str, Any], *, all_kept: bool = True) -> list[str]:
     """What is wrong, a sentence each. `all_kept`: everything acknowledged is promised; else only what is at disk level
-    under every Policy: claims of keyed streams, seals with all payload below them, and what was purged."""
+    under every Policy: claims of keyed streams, further calls and seals with all payload below them, and what was
+    purged."""
     if "unusable" in found:
         return [f"the store cannot be opened: {found['unusable']}"]
     wrong = [*found["refused"], *found["damage"]]
@@ -27,9 +28,9 @@ def complaints(said: Said, found: dict[str, Any], *, all_kept: bool = True) -> l
 def _of_stream(name: str, stream: dict[str, Any], said: Said, *, all_kept: bool) -> list[str]:
     told = {what: at for what, of, at in said if of == name}  # the last of each
     if not all_kept:
-        kept = {"send", "seal", "purge"} | ({"create"} if name == KEYED else set())
+        kept = {"send", "call", "seal", "purge"} | ({"create"} if name == KEYED else set())
         told = {what: at for what, at in told.items() if what in kept}
-    acknowledged = max((told[what] for what in ("create", "append", "seal") if what in told), default=-1)
+    acknowledged = max((told[what] for what in ("create", "append", "call", "seal") if what in told), default=-1)
     if "error" in stream:
         return [stream["error"]]
     if "missing" in stream:
@@ -37,6 +38,8 @@ def _of_stream(name: str, stream: dict[str, Any], said: Said, *, all_kept: bool)
     wrong = []
     if not acknowledged <= stream["tail"] <= told.get("send", -1):
         wrong.append(f"{acknowledged} acknowledged, {stream['tail']} there, {told.get('send')} sent")
+    if "call" in told and stream["calls"] < 2:
+        wrong.append("a call that may have been made is not in the record")
     if "seal" in told and not (stream["seal"] and stream["tail"] == told["seal"]):
         wrong.append(f"it was sealed at {told['seal']}; now: {stream}")
     if "purge" in told and not stream["gone"]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 
 from resumestream.errors import OffsetConflict, ResumeStreamError, StoreError, StreamGone, StreamNotFound, StreamSealed
-from resumestream.model import Durability, Gone, Lease, NewStream, Outcome, Query, Seal, StreamId
+from resumestream.model import Attempt, Durability, Gone, Lease, NewStream, Outcome, Query, Seal, StreamId
 from resumestream.policy import Policy
 from resumestream.ports import LogStore
 from resumestream.stores import open_store
@@ -81,7 +82,9 @@ class Workload:
         for name in (KEYED, PLAIN):
             await self._create(name)
         await self._append(PLAIN, 40)
-        await self._append(KEYED, 2000)
+        await self._append(KEYED, 1500)
+        await self._call_again(KEYED)
+        await self._append(KEYED, 500)
         await self._seal(KEYED)
         await self._stream(PURGED, 5000)
         await self._tidy()
@@ -139,6 +142,14 @@ class Workload:
             if await self._told("append", name, append):
                 return
 
+    async def _call_again(self, name: str) -> None:
+        """A further call, once this is told, may be made."""
+        if name in self._leases:
+            now = self._store.now()
+            first = Attempt("u", now, 200, ended_at=now, bytes=self._tails[name], outcome=Outcome.TRUNCATED)
+            again = partial(self._store.begin, self._leases[name], Attempt("u", now), None, after=(first,))
+            await self._told("call", name, again)
+
     async def _seal(self, name: str) -> None:
         if name not in self._leases:
             return
@@ -191,6 +202,7 @@ async def _look(store: LogStore, name: str) -> dict[str, Any]:
     seal = info.seal and [info.seal.outcome, info.seal.detail, info.seal.message]
     data, wrong, expected = b"", [], payload(name)
     record = {"tail": info.tail, "events": info.events, "seal": seal, "gone": info.gone, "key": info.new.key}
+    record["calls"] = len(info.attempts)
     try:
         while part := await store.read(StreamId(name), len(data), 3000):
             data += part

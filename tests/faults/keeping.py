@@ -18,7 +18,6 @@ from resumestream.model import (
     Lease,
     Query,
     Seal,
-    Segment,
     StreamId,
     StreamInfo,
     Tally,
@@ -151,8 +150,17 @@ class TailCached(SQLiteStore):
 class SegmentsRunTogether(MemoryStore):
     """Where one call's bytes ended and the next one's began is not kept."""
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, *, ended: Segment | None = None) -> None:
-        await super().begin(lease, attempt, head)
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, **before: Any) -> None:
+        await super().begin(lease, attempt, head, after=before.get("after", ()))
+
+
+class CallRecordedTwice(MemoryStore):
+    """A call that is recorded again becomes another one."""
+
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, **before: Any) -> None:
+        known = (await self.stat(lease.stream)).attempts
+        after = known if attempt in known else before.pop("after", ())
+        await super().begin(lease, attempt, head, **{**before, "after": after})
 
 
 class LedgerForgotten(MemoryStore):
@@ -235,6 +243,8 @@ FAULTS = (
     FindLeaksByLabel,
     LabelsLostOnReopen,
     TailCached,
+    SegmentsRunTogether,
+    CallRecordedTwice,
     LedgerForgotten,
     LedgerTwice,
     CallsUnended,

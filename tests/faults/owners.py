@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from resumestream.model import Attempt, Binding, Head, Lease, NewStream, Seal, StreamId, StreamInfo
 from resumestream.stores import MemoryStore, SQLiteStore
@@ -59,9 +59,9 @@ class AppendUnfenced(MemoryStore):
 class BeginUnfenced(MemoryStore):
     """A frozen owner that wakes up records a call."""
 
-    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None) -> None:
+    async def begin(self, lease: Lease, attempt: Attempt, head: Head | None, **before: Any) -> None:
         present = replace(lease, epoch=(await self.stat(lease.stream)).epoch)
-        await super().begin(present, attempt, head)
+        await super().begin(present, attempt, head, **before)
 
 
 class SealUnfenced(MemoryStore):

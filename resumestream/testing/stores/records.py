@@ -41,8 +41,8 @@ async def the_record_is_kept_whole(make: Make, store: LogStore) -> None:
     heads = (Head(429), Head(200, (("content-type", "text/event-stream"), ("x", "\xe9"), ("x", "second"))))
     await store.begin(lease, attempts[0], None)
     equal((await store.stat(new.id)).head, None, "a call that came to no answer leaves no head")
-    for attempt, head in zip(attempts[1:], heads, strict=True):
-        await store.begin(lease, attempt, head)
+    for number, head in enumerate(heads, 1):
+        await store.begin(lease, attempts[number], head, after=attempts[:number])
     equal(
         await store.stat(new.id),
         StreamInfo(new, head=heads[1], attempts=attempts),
@@ -50,12 +50,33 @@ async def the_record_is_kept_whole(make: Make, store: LogStore) -> None:
     )
 
 
+async def a_call_is_recorded_in_place_of_itself(make: Make, store: LogStore) -> None:
+    lease = await store.create(new_stream(store))
+    busy = Attempt("u", 1.0, 503, ended_at=2.0, outcome=Outcome.PROVIDER_ERROR, released=True)
+    made = Attempt("u", 3.0, usage_is_ours=True)
+    for _ in range(2):
+        await store.begin(lease, made, None, after=(busy,))
+    equal((await store.stat(lease.stream)).attempts, (busy, made), "a call that is recorded again is one call")
+    answered = replace(made, status=200)
+    await store.begin(lease, answered, Head(200), after=(busy,))
+    equal((await store.stat(lease.stream)).attempts, (busy, answered), "what it answers goes to the same call")
+    info = await store.seal(lease, SEAL)
+    equal(
+        [a.ended_at for a in info.attempts], [2.0, info.seal and info.seal.sealed_at], "an open call ends by the seal"
+    )
+    other = await store.create(new_stream(store))
+    await store.begin(other, busy, None)
+    equal((await store.seal(other, SEAL)).attempts, (busy,), "a call that has ended stays as it ended")
+
+
 async def segments_lie_in_one_log(make: Make, store: LogStore) -> None:
     lease = await store.create(new_stream(store))
-    await store.begin(lease, Attempt("first", 1.0, 200), Head(200, (("x", "1"),)))
+    call = Attempt("first", 1.0, 200)
+    await store.begin(lease, call, Head(200, (("x", "1"),)))
     await store.append(lease, 0, b"the first", 1)
+    first_call = replace(call, ended_at=2.0, bytes=9, outcome=Outcome.TRUNCATED)
     failed = Attempt("between", 2.0, 500, ended_at=3.0, outcome=Outcome.PROVIDER_ERROR)
-    await store.begin(lease, failed, None)
+    await store.begin(lease, failed, None, after=(first_call,))
     equal(
         (await store.stat(lease.stream)).head,
         Head(200, (("x", "1"),)),
@@ -63,12 +84,13 @@ async def segments_lie_in_one_log(make: Make, store: LogStore) -> None:
     )
     cut = Seal(Outcome.TRUNCATED, "segment_ended", "It was cut.", sealed_at=4.0)
     ended = Segment(9, 1, Head(200, (("x", "1"),)), cut)
-    await store.begin(lease, Attempt("second", 5.0, 200), Head(200, (("x", "2"),)), ended=ended)
+    second_call = Attempt("second", 5.0, 200)
+    await store.begin(lease, second_call, Head(200, (("x", "2"),)), after=(first_call, failed), ended=(ended,))
     await store.append(lease, 9, b"the second one", 2)
     async with make() if store.durability != "none" else nullcontext(store) as other:
         info = await other.stat(lease.stream)
         equal((info.ended, info.segment, info.base), ((ended,), 2, 9), "what ended before a segment is in the record")
-        equal([(a.bytes, a.outcome) for a in info.attempts[:2]], [(9, cut.outcome), (0, failed.outcome)], "calls end")
+        equal(info.attempts, (first_call, failed, second_call), "the calls before are as they ended")
         first, second = info.seen(1), info.latest
         equal((first.tail, first.events, first.seal), (9, 1, cut), "a segment that ended looks sealed to its readers")
         equal((second.tail, second.events, second.sealed), (14, 2, False), "the latest counts its own bytes")
@@ -143,6 +165,7 @@ async def unknown_streams_are_not_found(make: Make, store: LogStore) -> None:
 CHECKS: tuple[Check, ...] = (
     the_first_seal_wins,
     the_record_is_kept_whole,
+    a_call_is_recorded_in_place_of_itself,
     segments_lie_in_one_log,
     find_filters_and_pages,
     unsealed_lists_what_has_no_seal,

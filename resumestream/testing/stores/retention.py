@@ -119,7 +119,7 @@ async def the_ledger_outlives_the_stream(make: Make, store: LogStore) -> None:
     refused_call = Attempt("u", began, 429, "req_1", began, 0, Outcome.PROVIDER_ERROR)
     call = Attempt("v", began, 200, "req_2")
     await store.begin(lease, refused_call, None)
-    await store.begin(lease, call, Head(200))
+    await store.begin(lease, call, Head(200), after=(refused_call,))
     await store.append(lease, 0, b"payload")
     equal(await _entries(store, mine), [], "a call enters the ledger when it has ended")
     sealed = await store.seal(lease, Seal(Outcome.TRUNCATED, "fin", "It broke off."))
@@ -141,8 +141,8 @@ async def the_ledger_outlives_the_stream(make: Make, store: LogStore) -> None:
 async def the_ledger_is_read_page_by_page(make: Make, store: LogStore) -> None:
     mine, began = token(), store.now()
     lease = await store.create(new_stream(store, principal=mine))
-    for _ in range(5):
-        await store.begin(lease, Attempt("u", began, 500, ended_at=began), None)
+    call = Attempt("u", began, 500, ended_at=began)
+    await store.begin(lease, call, None, after=[call] * 4)
     await _later(store, await store.seal(lease, SEAL))
     all_, page, walked = await _entries(store, mine), list[Entry](), list[Entry]()
     while page := await store.ledger(since=began, after=page[-1] if page else None, limit=2):
@@ -161,8 +161,8 @@ async def what_is_asked_again_is_tallied(make: Make, store: LogStore) -> None:
     unknown = StreamId(token())
     await store.tally({lease.stream: Tally(attaches=2), unknown: Tally(1, 1)})
     for owned in (lease, other):
-        await store.begin(owned, Attempt("u", store.now(), 500, ended_at=store.now()), None)
-        await store.begin(owned, Attempt("u", store.now(), 200), Head(200))
+        failed = Attempt("u", store.now(), 500, ended_at=store.now())
+        await store.begin(owned, Attempt("u", store.now(), 200), Head(200), after=(failed,))
         await _later(store, await store.seal(owned, SEAL))
     await store.tally({lease.stream: Tally(1, 2), unknown: Tally(1, 1)})
     told = [(entry.stream, entry.tally) for entry in await _entries(store, mine)]
