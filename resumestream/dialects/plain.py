@@ -21,6 +21,7 @@ class Plain(Dialect):
 
     name = "plain"
     framing = BYTES
+    ends_as_framed = True
 
     def scanner(self) -> Scanner:
         return _Scanner()
@@ -57,6 +58,3 @@ class _Scanner(Telling):
     def _told(self, body: dict[str, Any]) -> tuple[object, object]:
         usage = body.get("usage") or body.get("usageMetadata") or counts(body)
         return usage, body.get("model") or body.get("modelVersion")
-
-    def ends_at_framed_end(self) -> bool:
-        return True

@@ -73,6 +73,12 @@ def data_of(block: bytes) -> bytes:
     return b"\n".join(value for name, value in _fields(block) if name == b"data")
 
 
+def held_data(rest: bytes) -> bytes:
+    """The data of a block whose blank line has not come; all of it where it has none, which may be no event at all, or
+    the beginning of one. Empty where there are only comments."""
+    return (data_of(rest) or rest) if any(name for name, _ in _fields(rest)) else b""
+
+
 def event_name(block: bytes) -> str:
     """The block's `event` field; empty if it has none."""
     names = [value for name, value in _fields(block) if name == b"event"]
