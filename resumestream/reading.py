@@ -40,8 +40,8 @@ class Reading:
         self.events = 0
         self._capped: Ending | None = None
         self.ended: Ending | None = None
-        """Set once the semantic end or the provider's own error was seen: what comes after changes nothing, and a cap that
-        it reaches only ends the reading on."""
+        """Set once the semantic end or the provider's own error was seen: what comes after changes nothing, and a cap
+        that it reaches only ends the reading on."""
 
     @property
     def begun(self) -> bool:
@@ -111,7 +111,7 @@ class Reading:
         kept = rest if mark is not self._left_out and (ending.completed or mark is Mark.ERROR) else b""
         if not self._fits(kept):  # behind its end an answer is complete without it
             kept, ending = b"", self.ended or self._cap("max_stream_bytes")
-        portion = self._take(kept, int(self._is_event(mark, kept)))
+        portion = self._take(kept, int(kept != b"" and self._is_event(mark, kept)))
         return portion, ending if ending.completed or ending.told else ending.after(self.tail, self.events)
 
     def _ended_within(self, rest: bytes, cut: Ending | None, *, framed: bool) -> tuple[Ending, Mark]:
