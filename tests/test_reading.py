@@ -173,7 +173,9 @@ def test_no_part_of_the_last_event_is_taken_for_it(
                 assert ending.detail == ("error_event" if whole else lacks_its_end), at
 
 
-@pytest.mark.parametrize("rest", [b"data: 12", b"data: nul", b"data:", b"da", b"event: end"])
+@pytest.mark.parametrize(
+    "rest", [b"data: 12", b"data: nul", b"data:", b"da", b"event: end", b"data: null\nevent: end", b"data: {}\nid: 1"]
+)
 def test_what_may_be_the_beginning_of_more_is_not_whole(rest: bytes) -> None:
     """A number cut short is a number, too; and a run that ends within an event did not end as it should."""
     one = reading("langgraph")

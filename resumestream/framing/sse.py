@@ -74,9 +74,12 @@ def data_of(block: bytes) -> bytes:
 
 
 def held_data(rest: bytes) -> bytes:
-    """The data of a block whose blank line has not come; all of it where it has none, which may be no event at all, or
-    the beginning of one. Empty where there are only comments."""
-    return (data_of(rest) or rest) if any(name for name, _ in _fields(rest)) else b""
+    """The data of a block whose blank line has not come; all of it where it has none, or where it stops in the middle
+    of another field. Empty where there are only comments."""
+    names = [name for name, _ in _fields(rest)]
+    if not any(names):
+        return b""
+    return data_of(rest) or rest if names[-1] == b"data" or rest.endswith((b"\r", b"\n")) else rest
 
 
 def event_name(block: bytes) -> str:
