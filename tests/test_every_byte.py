@@ -136,7 +136,8 @@ def came(events: tuple[bytes, ...], at: int) -> int:
 async def all_ends(answer: Answer, fault: str, places: range) -> dict[int, tuple[StreamInfo, bytes]]:
     """Record and payload of the answer that ends at each of these places: of its wire or, ending clean, of its body."""
     wire, body = b"".join(map(chunk, answer.events)) + b"0\r\n\r\n", b"".join(answer.events)
-    head = HEAD + f"Content-Type: {answer.content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    head = HEAD + f"Content-Type: {answer.content_type}\r\nTransfer-Encoding: chunked\r\n".encode()
+    head += b"Connection: close\r\n\r\n"
     ended: dict[int, tuple[StreamInfo, bytes]] = {}
 
     def script(peer: Peer, server: Server) -> None:
