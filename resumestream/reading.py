@@ -58,6 +58,16 @@ class Reading:
         """The model that answers, as the provider names it; empty where it does not."""
         return self._scanner.model
 
+    @property
+    def logged_end(self) -> Ending | None:
+        """The end of what was fed, where that is a log and not a body: an event without its end is in a log only if it
+        is the last of a whole answer, or the provider's own error."""
+        rest = self._splitter.rest() if self._splitter else b""
+        if self.ended or not rest:
+            return self.ended
+        ending, _ = self._ended_within(rest, None, framed=True)
+        return ending if ending.completed or ending.told else None
+
     def feed(self, data: bytes) -> Portion:
         """Body bytes as they came. An event that is not whole yet is held back."""
         if self._splitter is not None:
