@@ -14,6 +14,7 @@ DETAILS: dict[str, tuple[Moved, str]] = {
     "framed_end": (Moved.END_SEEN, "{where} finished its answer"),
     "status": (Moved.PROVIDER_FAILED, "{where} answered {status}"),
     "error_event": (Moved.PROVIDER_FAILED, "{where} reported an error"),
+    "error_unended": (Moved.PROVIDER_FAILED, "{where} reported an error and did not end that event"),
     "unreachable": (Moved.PROVIDER_FAILED, "the upstream could not be reached"),
     "source_failed": (Moved.PROVIDER_FAILED, "{where} raised {type}"),
     "connection_closed": (Moved.UPSTREAM_CUT, "{where} closed the connection"),
@@ -43,8 +44,11 @@ DETAILS: dict[str, tuple[Moved, str]] = {
 """Stable codes. `source_failed` is refined with the exception's type, `source_failed:ValueError`."""
 
 
-OWN_FAILURES = frozenset({"status", "error_event"})
-"""Details whose failure is in the payload already, in the provider's own words: nothing is added after it."""
+ERROR_UNENDED = "error_unended"
+"""The detail where the payload ends with an event that reports the error, and lacks only its blank line: without that
+no client reads it."""
+OWN_FAILURES = frozenset({"status", "error_event", ERROR_UNENDED})
+"""Details whose failure is in the payload already, in the provider's own words: no other is added after it."""
 SEGMENT_ENDED = "segment_ended"
 """The detail of a segment that another one follows, unless it tells its failure itself."""
 
@@ -83,6 +87,7 @@ class Ending:
 
     @property
     def told(self) -> bool:
+        """The payload tells it."""
         return self.detail in OWN_FAILURES
 
     @property

@@ -51,7 +51,8 @@ class Policy:
     stall_s: float = 300
     """The longest silence between two payload bytes."""
     settle_s: float = 2
-    """How long the drain reads on after the semantic end, so that the connection can be used again."""
+    """How long in all the drain reads on after the semantic end, so that the connection can be used again, and how long
+    the body of a refusal may take."""
     max_duration_s: float = 3_600
     """The longest a provider call may take."""
     keepalive_s: float = 15

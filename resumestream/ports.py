@@ -252,7 +252,7 @@ class Scanner(Protocol):
         ...
 
     def ends_at_framed_end(self) -> bool:
-        """Whether a framed end of the body, here, is the semantic end as well."""
+        """Whether a framed end of the body behind whole events, here, is the semantic end as well."""
         ...
 
     error: str
@@ -281,6 +281,8 @@ class Dialect(Protocol):
     """A response header that nobody else sends, in lower case."""
     keepalive: bytes | None = None
     """Bytes every known client of this wire ignores between two events; None where unsure."""
+    ends_as_framed: bool = False
+    """It has no grammar: any end that the framing tells is the semantic end, whatever came before."""
 
     def scanner(self) -> Scanner: ...
 

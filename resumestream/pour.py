@@ -41,6 +41,8 @@ class Pour:
         """Readers get this call's answer."""
         self.reading: Reading | None = None
         self._started = anyio.current_time()
+        self._settled: float | None = None
+        """When the reading on ends: fixed at the end of the answer, or the provider could go on for ever."""
         # Why it ends: what the body came to, else a stop, else the deadline that passed
         self._body_end: tuple[Ending | None, bool] | None = None
         self._stop: Ending | None = None
@@ -110,7 +112,7 @@ class Pour:
         """A definite non-2xx is the answer, verbatim."""
         reading = Reading(PLAIN, policy=self._policy, where=self._where)
         while True:
-            self._deadline(self._policy.settle_s, self._refused(answer))
+            self._settle(self._refused(answer))
             try:
                 portion = reading.feed(await answer.receive())
             except (anyio.EndOfStream, UpstreamLost):
@@ -220,14 +222,18 @@ class Pour:
 
         While another process holds the store's write lock nothing is lost: the provider waits.
         """
-        self.scope.deadline = math.inf
-        with anyio.CancelScope(shield=True):
-            while True:
-                try:
-                    return await write()
-                except StoreBusy:
-                    if self.stopped:
-                        raise
+        self.scope.deadline, begun = math.inf, anyio.current_time()
+        try:
+            with anyio.CancelScope(shield=True):
+                while True:
+                    try:
+                        return await write()
+                    except StoreBusy:
+                        if self.stopped:
+                            raise
+        finally:
+            if self._settled:  # writing is not the provider's time
+                self._settled += anyio.current_time() - begun
 
     async def _append(self, portion: Portion) -> None:
         at, data = self._live.info.tail, portion.data
@@ -244,12 +250,18 @@ class Pour:
     def _deadline_for_bytes(self, reading: Reading) -> None:
         policy = self._policy
         if reading.ended:
-            self._deadline(policy.settle_s, reading.ended)
+            self._settle(reading.ended)
         elif reading.begun:
             self._deadline(policy.stall_s, Ending.of("no_bytes", where=self._where, limit=policy.stall_s))
         else:
             left = self._started + policy.first_byte_s - anyio.current_time()
             self._deadline(left, Ending.of("silent_body", where=self._where, limit=policy.first_byte_s))
+
+    def _settle(self, ending: Ending) -> None:
+        """The answer is known; whatever still comes has a fixed time, in all."""
+        now = anyio.current_time()
+        self._settled = self._settled or now + self._policy.settle_s
+        self._deadline(self._settled - now, ending)
 
     def _deadline(self, seconds: float, timeout: Ending) -> None:
         """One scope for the whole call, its deadline moved: cheaper than one a read."""

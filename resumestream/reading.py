@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .endings import Ending
+from .dialects.payload import is_whole
+from .endings import ERROR_UNENDED, Ending
 from .framing import SSE, BlockSplitter, has_data
 from .policy import Policy
 from .ports import Dialect, Mark
@@ -33,8 +34,9 @@ class Reading:
     ) -> None:
         self._scanner, self._policy, self._where = dialect.scanner(), policy, where
         self._most = policy.max_stream_bytes - base
+        self._framing = dialect.framing
         self._splitter = dialect.framing.splitter() if dialect.framing.splitter else None
-        self._counts = dialect.framing is SSE
+        self._ends_as_framed = dialect.ends_as_framed
         self._left_out = Mark.USAGE if usage_is_ours else None
         self._seen = False
         """An event, or what takes its place on this wire."""
@@ -42,7 +44,8 @@ class Reading:
         self.events = 0
         self._capped: Ending | None = None
         self.ended: Ending | None = None
-        """Set once the semantic end or the provider's own error was seen: what comes after changes nothing."""
+        """Set once the semantic end or the provider's own error was seen: what comes after changes nothing, and a cap
+        that it reaches only ends the reading on."""
 
     @property
     def begun(self) -> bool:
@@ -58,6 +61,16 @@ class Reading:
     def model(self) -> str:
         """The model that answers, as the provider names it; empty where it does not."""
         return self._scanner.model
+
+    @property
+    def logged_end(self) -> Ending | None:
+        """The end of what was fed, where that is a log and not a body: an event without its end is in a log only if it
+        is the last of a whole answer, or the provider's own error."""
+        rest = self._splitter.rest() if self._splitter else b""
+        if self.ended or not rest:
+            return self.ended
+        ending, _ = self._ended_within(rest, None, framed=True)
+        return ending if ending.completed or ending.told else None
 
     def feed(self, data: bytes) -> Portion:
         """Body bytes as they came. An event that is not whole yet is held back."""
@@ -90,46 +103,47 @@ class Reading:
             events += self._is_event(mark, block)
         if not capped and splitter.held > cap:
             capped = "max_event_bytes"
-        return self._take(b"".join(blocks), events, self._cap(capped) if capped else None)
+        return self._take(b"".join(blocks), events, (self.ended or self._cap(capped)) if capped else None)
 
-    def _end(self, mark: Mark) -> Ending:
+    def _end(self, mark: Mark, error: str = "error_event") -> Ending:
         """An error before anything else was not billed, so it releases the key."""
         if mark is Mark.END:
             return Ending.of("end_seen", where=self._where)
-        ending, said = Ending.of("error_event", where=self._where), self._scanner.error
+        ending, said = Ending.of(error, where=self._where), self._scanner.error
         return replace(ending, message=f"{ending.message}: {said}" if said else ending.message, released=not self._seen)
 
     def finish(self, cut: Ending | None, *, framed: bool = False) -> tuple[Portion, Ending]:
         """The body ended: cut as `cut` says, or by itself. Returns the last portion, and the ending it makes.
 
-        What is held and no whole event belongs to the payload only if the answer is complete, or if it is the
-        provider's own error, which some send as plain JSON.
+        What is held and no whole event belongs to the payload only if the answer is complete, or if all of the
+        provider's own error is in it: no part of an event is ever taken for one.
         """
-        if self._capped:  # what a cap dropped leaves no whole answer
-            return Portion(b"", 0), self._capped.after(self.tail, self.events)
-        rest = self._splitter.rest() if self._splitter else b""
-        ending, events = self.ended, 0
-        if ending is None and rest:
-            mark = self._scanner.scan(rest)
-            if mark is Mark.ERROR or (mark is Mark.END and cut is None and framed):
-                ending = self._end(mark)
-            events = int(self._is_event(mark, rest))
-            if mark is self._left_out:
-                rest = b""
+        rest = self._splitter.rest() if self._splitter and not self._capped else b""
+        ending, mark = self._capped or self.ended, Mark.BLANK
         if ending is None:
-            ending = cut or self._by_itself(framed)
-        whole = ending.completed or ending.detail == "error_event"
-        if whole and not self._fits(rest):
-            ending, whole = self._cap("max_stream_bytes"), False
-        portion = self._take(rest, events) if rest and whole else Portion(b"", 0)
-        return portion, ending if whole else ending.after(self.tail, self.events)
+            ending, mark = self._ended_within(rest, cut, framed=framed)
+        kept = rest if mark is not self._left_out and (ending.completed or mark is Mark.ERROR) else b""
+        if not self._fits(kept):  # behind its end an answer is complete without it
+            kept, ending = b"", self.ended or self._cap("max_stream_bytes")
+        portion = self._take(kept, int(kept != b"" and self._is_event(mark, kept)))
+        return portion, ending if ending.completed or ending.told else ending.after(self.tail, self.events)
 
-    def _by_itself(self, framed: bool) -> Ending:
+    def _ended_within(self, rest: bytes, cut: Ending | None, *, framed: bool) -> tuple[Ending, Mark]:
+        """The ending of a body that ended with `rest` held, and what that means if it is all of an event but its end.
+        Some send their errors so."""
+        whole = is_whole(self._framing.held(rest))
+        mark = self._scanner.scan(rest) if rest and (whole or self._ends_as_framed) else Mark.BLANK
+        if mark is Mark.ERROR:
+            return self._end(mark, ERROR_UNENDED if self._is_event(mark, rest) else "error_event"), mark
+        if cut:
+            return cut, mark
         if not framed:
-            return Ending.of("unframed_end", where=self._where)
-        if not self._scanner.ends_at_framed_end():
-            return Ending.of("no_terminal_event" if self.begun else "no_first_byte", where=self._where)
-        return Ending.of("framed_end", where=self._where)
+            return Ending.of("unframed_end", where=self._where), mark
+        if mark is Mark.END:
+            return self._end(mark), mark
+        if self._ends_as_framed or (whole and self._scanner.ends_at_framed_end()):
+            return Ending.of("framed_end", where=self._where), mark
+        return Ending.of("no_terminal_event" if self.begun else "no_first_byte", where=self._where), mark
 
     def _take(self, data: bytes, events: int, capped: Ending | None = None) -> Portion:
         self.tail += len(data)
@@ -145,4 +159,4 @@ class Reading:
 
     def _is_event(self, mark: Mark, block: bytes) -> bool:
         """Whether it counts as one: some report an error in a block without data, which is none."""
-        return self._counts and mark is not Mark.BLANK and (mark is not Mark.ERROR or has_data(block))
+        return self._framing is SSE and mark is not Mark.BLANK and (mark is not Mark.ERROR or has_data(block))

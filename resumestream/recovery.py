@@ -143,7 +143,9 @@ async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Endi
     reading = Reading(dialect, policy=policy, where=where)
     if start == info.base:
         reading.feed(data)
-        return reading.ended
-    for block in splitter().feed(data)[1:]:  # the first may be the rest of an event
+        return reading.logged_end
+    blocks = splitter()
+    for block in (*blocks.feed(data)[1:], blocks.rest()):  # the first may be the rest of an event
         reading.feed(block)
-    return reading.ended and replace(reading.ended, released=False)  # what comes so late was not the first
+    end = reading.logged_end
+    return end and replace(end, released=False)  # what comes so late was not the first

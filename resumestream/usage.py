@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 MOST_CHARS = 4096
@@ -21,7 +21,7 @@ _GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("promptTokenCount", "toolUsePromptTokenCount"),  # Gemini
         ("total_input_tokens", "total_tool_use_tokens"),  # Gemini Interactions
         ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"),  # Bedrock with a cache; AI SDK
-        ("inputTokenCount",),  # Bedrock's invocation metrics
+        ("inputTokenCount", "cacheReadInputTokenCount", "cacheWriteInputTokenCount"),  # Bedrock's invocation metrics
         ("prompt_eval_count",),  # Ollama
     ),
     "output_tokens": (
@@ -42,6 +42,8 @@ _GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cachedContentTokenCount",),
         ("total_cached_tokens",),
         ("cacheReadInputTokens",),
+        ("cacheReadInputTokenCount",),
+        ("inputTokenDetails.cacheReadTokens",),  # AI SDK from 6 on
         ("cachedInputTokens",),
     ),
     "reasoning_tokens": (
@@ -50,6 +52,7 @@ _GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("output_tokens_details.thinking_tokens",),
         ("thoughtsTokenCount",),
         ("total_thought_tokens",),
+        ("outputTokenDetails.reasoningTokens",),
         ("reasoningTokens",),
     ),
 }
@@ -77,10 +80,15 @@ class Usage:
         what is no count of tokens is left out."""
         if not isinstance(told, dict) or not told:
             return None
-        known = {name: _first(told, groups) for name, groups in _GROUPS.items()}
-        if known["total_tokens"] is None and None not in (known["input_tokens"], known["output_tokens"]):
-            known["total_tokens"] = (known["input_tokens"] or 0) + (known["output_tokens"] or 0)
-        return cls(_verbatim(told), **known)
+        usage = cls(_verbatim(told), **{name: _first(told, groups) for name, groups in _GROUPS.items()})
+        read, written, reasoning = usage.input_tokens, usage.output_tokens, usage.reasoning_tokens
+        if read is None or written is None:
+            return usage
+        if usage.total_tokens is None:
+            return replace(usage, total_tokens=read + written)
+        if reasoning and usage.total_tokens == read + written + reasoning:  # xAI counts it beside its completion
+            return replace(usage, output_tokens=written + reasoning)
+        return usage
 
 
 def _first(told: Mapping[str, Any], groups: tuple[tuple[str, ...], ...]) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from resumestream.dialects import DIALECTS
 from resumestream.framing.messages import message_of
 from resumestream.model import Outcome
 
@@ -144,7 +145,7 @@ def clean_early(speaker: Speaker) -> Play:
 
 def clean_within_an_event(speaker: Speaker) -> Play:
     after = chunk(speaker.half) + LAST
-    if speaker.ends_anywhere:
+    if DIALECTS[speaker.name].ends_as_framed:
         return _begun(speaker, Outcome.COMPLETED, "framed_end", after, kept=speaker.begun + speaker.half)
     return _begun(speaker, Outcome.TRUNCATED, "no_terminal_event", after)
 
@@ -176,6 +177,22 @@ def error_mid(speaker: Speaker) -> Play | None:
         return None
     kept = speaker.begun + speaker.error
     return _begun(speaker, Outcome.PROVIDER_ERROR, "error_event", chunk(speaker.error) + LAST, kept=kept)
+
+
+def error_without_its_end(speaker: Speaker) -> Play | None:
+    """All that it says is there, and the blank line is not."""
+    if not (speaker.error and speaker.sse):
+        return None
+    error = speaker.error.rstrip(b"\r\n")
+    return _begun(speaker, Outcome.PROVIDER_ERROR, "error_unended", chunk(error), kept=speaker.begun + error)
+
+
+def half_an_error(speaker: Speaker) -> Play | None:
+    """Its first line says already what it is, but nothing of the rest."""
+    if not speaker.error:
+        return None
+    half = speaker.error[: len(speaker.error) * 2 // 3]
+    return _begun(speaker, Outcome.TRUNCATED, "connection_closed", chunk(half))
 
 
 def stall(speaker: Speaker) -> Play:
@@ -270,6 +287,8 @@ WAYS: dict[str, Callable[[Speaker], Play | None]] = {
     "garbage": garbage,
     "its own error, first": error_first,
     "its own error, later": error_mid,
+    "its own error without its end": error_without_its_end,
+    "half its own error": half_an_error,
     "stall": stall,
     "stall within an event": stall_within_an_event,
     "cancelled": cancelled,

@@ -132,8 +132,8 @@ def test_transcripts(meta: Path) -> None:
     seen = [mark for mark in marks[: len(marks) - told.after] if mark in (Mark.END, Mark.ERROR)]
     assert seen == terminal
     assert marks[len(marks) - told.after - len(terminal) :][: len(terminal)] == terminal
-    assert framed[-1] is told.framed
-    assert framed[0] is (dialect.name in ("unknown", "plain"))
+    assert (framed[-1] or dialect.ends_as_framed) is told.framed
+    assert framed[0] is False
     assert scanner.error == told.error
 
 
@@ -428,8 +428,13 @@ def test_unknown_knows_no_end() -> None:
     for block in (b"data: [DONE]\n\n", event({"error": 1}, "error"), event({}, "message_stop")):
         assert scanner.scan(block) is Mark.EVENT
     assert scanner.scan(b": c\n\n") is Mark.BLANK
-    assert scanner.ends_at_framed_end()
+    assert not scanner.ends_at_framed_end()
     assert scanner.error == ""
+
+
+def test_only_what_has_no_grammar_ends_anywhere() -> None:
+    """Whatever a body ends with, its framing tells the end."""
+    assert {dialect.name for dialect in DIALECTS.values() if dialect.ends_as_framed} == {"unknown", "plain"}
 
 
 # --- garbage ----------------------------------------------------------------------------------------------------

@@ -199,8 +199,8 @@ def test_an_answer_that_ends_after_every_byte(dialect: str, blocks: list[bytes],
         ends.append(ends[-1] + len(block))
     for at in range(len(body) + 1):
         payload, reading, outcome, detail = read(dialect, body[:at], 7, framed=framed)
-        # Behind messageStop, and where the last line only lacks its line end, a framed end leaves nothing open.
-        finished = at == len(body) or (framed and at >= (ends[3] if dialect == "bedrock" else len(body) - 1))
+        # Right behind messageStop, and where the last line only lacks its line end, a framed end leaves nothing open.
+        finished = at == len(body) or (framed and at == (ends[3] if dialect == "bedrock" else len(body) - 1))
         assert outcome is (Outcome.COMPLETED if finished else Outcome.TRUNCATED), (at, detail)
         assert payload == body[: at if finished else max(end for end in ends if end <= at)]
         assert reading.events == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def chat(tokens: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("dialect", "body"), [("gemini", gemini), ("openai-chat", chat)])
 def test_what_every_event_tells_is_read_once(dialect: str, body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last one counts. Asked in between, it is the last one so far; large events are not kept for it."""
+    """The last one counts, and one in eight is looked at. Asked in between, it is the last one so far; large events are
+    not kept for it."""
     parsed: list[bytes] = []
 
     def counting(block: bytes) -> bytes:
@@ -122,12 +124,53 @@ def test_what_every_event_tells_is_read_once(dialect: str, body: Any, monkeypatc
     reading = feed(dialect, *(event(body(tokens)) for tokens in range(1, 1000)))
     assert counts(reading.usage)[1] == 999
     assert reading.model == "m"
-    assert len(parsed) == 1
+    assert len(parsed) == 125
     reading.feed(event(body(1000)))
     assert counts(reading.usage)[1] == 1000
     reading.feed(event({**body(1001), "picture": "x" * 100_000}))
-    assert len(parsed) == 3
+    assert len(parsed) == 127
     assert counts(reading.usage)[1] == 1001
+
+
+@pytest.mark.parametrize("often", [1, 7, 8, 9, 30])
+def test_what_tells_nothing_hides_nothing(often: int) -> None:
+    """However much comes of it, and whatever it looks like; a model is taken from the last that has one."""
+    silent = [{"choices": [], "meta": {"usage": {}}, "model": "n"}, {"choices": [], "usage": {"prompt_tokens": None}}]
+    for each in (*silent, {"choices": [], "meta": {"usage": {"prompt_tokens": 9}}}):
+        reading = feed(
+            "openai-chat", event(CHAT), event({**CHAT, "usage": {"prompt_tokens": 5}}), *[event(each)] * often
+        )
+        assert counts(reading.usage)[0] == 5
+        assert reading.model == each.get("model", "m")
+
+
+def test_a_null_behind_the_usage_does_not_hide_it() -> None:
+    """Which is no usage, only of the same name."""
+    told = {**CHAT, "usage": {"prompt_tokens": 5}, "meta": {"usage": None}}
+    assert counts(feed("openai-chat", event(CHAT), event(told)).usage)[0] == 5
+
+
+def test_what_a_provider_makes_up_takes_no_memory() -> None:
+    """More names than any usage has are dropped; more choices than any answer has are never all finished."""
+    many = feed("openai-chat", *(event({**CHAT, "usage": {f"n{index}": 1}}) for index in range(2000)))
+    assert many.usage
+    assert len(json.loads(many.usage.verbatim)) == 64
+    for name, part, reason in (("openai-chat", "choices", "finish_reason"), ("gemini", "candidates", "finishReason")):
+        for indexes, ends in ((128, True), (129, False)):
+            scanner = named(name).scanner()
+            for index in range(indexes):
+                scanner.scan(event({part: [{"index": index, reason: "stop"}]}))
+            assert scanner.ends_at_framed_end() is ends
+
+
+def test_a_long_blank_takes_linear_time() -> None:
+    """What may still become JSON is not looked at again with every byte."""
+    reading, begun = feed("plain"), time.process_time()
+    for _ in range(100_000):
+        reading.feed(b" ")
+    reading.feed(b'{"usage":{"prompt_tokens":1}}')
+    assert counts(reading.usage)[0] == 1
+    assert time.process_time() - begun < 3  # it was eight
 
 
 def test_what_came_later_overwrites_and_null_says_nothing() -> None:
@@ -166,6 +209,7 @@ def test_groq_tells_it_in_a_place_of_its_own() -> None:
         ([{"usageMetadata": {"promptTokenCount": 1}}, {"usageMetadata": {"promptTokenCount": 2}}], "", (2, None, None)),
         ({"model": "m", "done": True, "prompt_eval_count": 1, "eval_count": 2}, "m", (1, 2, 3)),
         ({"output": {}, "usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}}, "", (1, 2, 3)),
+        ({"model": "m", "embeddings": [[0.5]], "prompt_eval_count": 1}, "m", (1, None, None)),
         ({"usage": "x", "model": ["m"]}, "", (None, None, None)),
         ({"total_count": 7}, "", (None, None, None)),
         ("usage", "", (None, None, None)),
@@ -279,7 +323,16 @@ OPTIONS = b'"stream_options":{"include_usage":true},'
             b'{"stream":true,"stream_options":{"include_usage":false,"include_obfuscation":false}}',
             b'{"stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false}}',
         ),
-        ('{"stream":true}'.encode("utf-16"), b'{"stream":true,"stream_options":{"include_usage":true}}'),
+        (
+            b'{ "x" : 1e999 , "y":[1.00000000000000000001,{"stream_options":0}],"stream_options" : {} ,"stream":true }',
+            b'{ "x" : 1e999 , "y":[1.00000000000000000001,{"stream_options":0}],"stream_options" : '
+            b'{"include_usage":true} ,"stream":true }',
+        ),
+        (
+            b'{"stream_options":{"a":1},"s\\"t":"}","stream_options":null,"stream":true}',
+            b'{"stream_options":{"a":1},"s\\"t":"}","stream_options":{"include_usage":true},"stream":true}',
+        ),
+        ('{"stream":true}'.encode("utf-16"), ("{" + OPTIONS[:-1].decode() + ',"stream":true}').encode("utf-16")),
         (b'{"stream":true,"stream_options":{"include_usage":true}}', None),
         (b'{"stream":true,"stream_options":[]}', None),
         (b'{"stream":true,"stream_options":"x"}', None),

@@ -93,6 +93,45 @@ async def test_silence_ends_a_stream(
         assert source.closed.is_set() is (said is not None)
 
 
+class Dripping(FakeSource):
+    """Never stops: a little more as often as it is asked, a fifth of `settle_s` apart."""
+
+    async def receive(self) -> bytes:
+        if self._said:
+            return await super().receive()
+        await anyio.sleep(0.02)
+        return b": still here\n\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "said", "detail"), [(SSE, DONE, "end_seen"), (Head(429, (("retry-after", "1"),)), b"{", "status")]
+)
+async def test_what_drips_on_behind_the_end_is_not_waited_for(head: Head, said: bytes, detail: str) -> None:
+    """The time for it is fixed once the answer is known, whether that was an answer or a refusal."""
+    async with running(settle_s=0.1, max_duration_s=5) as hub:
+        source = Dripping(head)
+        source.send(said)
+        begun = anyio.current_time()
+        info = await sealed(hub, await started(hub, source))
+        assert info.seal is not None
+        assert (info.seal.detail, info.tail > len(said)) == (detail, True)
+        assert anyio.current_time() - begun < 4  # of five
+        await source.closed.wait()
+
+
+async def test_a_flood_behind_the_end_leaves_the_answer_complete() -> None:
+    """What no cap has room for is left out."""
+    async with running(settle_s=30, max_stream_bytes=10_000, max_event_bytes=5_000) as hub:
+        source, other = FakeSource(), FakeSource()
+        source.send(EVENTS[0] + DONE, *[b": more\n\n"] * 2_000)
+        other.send(EVENTS[0] + DONE, b": " + b"x" * 6_000)
+        for each in (source, other):
+            info = await sealed(hub, await started(hub, each))
+            assert info.completed
+            assert len(EVENTS[0] + DONE) <= info.tail <= 10_000
+            await each.closed.wait()
+
+
 async def test_a_slow_store_is_no_silent_provider() -> None:
     """Time spent writing counts against nobody."""
     store = MemoryStore()
@@ -258,7 +297,7 @@ async def test_a_stop_during_the_last_append_changes_nothing(seen: bytes) -> Non
         info = await sealed(hub, new)
         assert await read(hub, new) == seen
         assert info.seal is not None
-        assert info.seal.detail in ("end_seen", "error_event")
+        assert info.seal.detail in ("end_seen", "error_unended")
 
 
 async def test_the_seal_does_not_wait_for_a_source_to_clean_up() -> None:

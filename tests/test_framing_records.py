@@ -16,8 +16,7 @@ from resumestream.framing import LINES, MESSAGES, Framing
 from resumestream.framing.messages import headers_of, message_of, payload_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-RECORDED = sorted((FIXTURES.parent.parent / "shared" / "recordings").glob("bedrock*.bin"))
-MESSAGE_FILES = [*sorted(FIXTURES.glob("bedrock*.bin")), *RECORDED]
+MESSAGE_FILES = sorted(FIXTURES.glob("bedrock*.bin"))
 KIND = {":event-type": "messageStart", ":message-type": "event"}
 
 cuts = st.lists(st.integers(0, 400), max_size=20)

@@ -10,9 +10,9 @@ from resumestream.dialects import DIALECTS
 from resumestream.framing import LINES, SSE, LineSplitter, Splitter
 from resumestream.ports import Mark, Scanner
 
-from .fuzz.rounds import Sample, Tally, corpus, play
+from .fuzz.rounds import FIXTURES, Sample, Tally, corpus, play
 
-SAMPLES = corpus()
+SAMPLES = corpus(FIXTURES)
 SMALL = [sample for sample in SAMPLES if len(sample.body) < 12_000]
 
 
@@ -94,6 +94,13 @@ def test_a_fault_is_found(fault: type) -> None:
     samples = [broken(sample, fault) for sample in SMALL if sample.dialect.framing is framing]
     with pytest.raises((AssertionError, UnicodeDecodeError)):
         play_many(samples)
+
+
+def test_half_an_event_taken_for_the_whole_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was when the name of an event was enough to believe in it."""
+    monkeypatch.setattr("resumestream.reading.is_whole", lambda data: True)
+    with pytest.raises(AssertionError, match="taken for the whole"):
+        play_many(SMALL)
 
 
 def play_many(samples: list[Sample]) -> None:

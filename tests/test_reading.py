@@ -59,11 +59,16 @@ def test_a_cut_after_every_byte(at: int) -> None:
 
 @pytest.mark.parametrize("at", range(len(CHAT) + 1))
 def test_a_clean_end_after_every_byte(at: int) -> None:
-    """Without the terminal event it is a cut, unless every choice had its finish_reason."""
+    """Without the terminal event it is a cut, unless every choice had its finish_reason, and no event was begun after
+    that: nobody knows what would have been in it."""
     payload, _, ending = read(CHAT[:at], [], framed=True)
-    done = CHAT.index(b'"stop"}]}') + len(b'"stop"}]}')
-    assert ending.completed is (at >= done)
-    assert ending.detail in {"end_seen", "framed_end"} if at >= done else {"no_terminal_event", "no_first_byte"}
+    done, whole = CHAT.index(b'"stop"}]}') + len(b'"stop"}]}'), CHAT.index(b"[DONE]") + len(b"[DONE]")
+    if at >= whole:
+        assert ending.detail == "end_seen"
+    elif done <= at <= ENDS[2]:
+        assert ending.detail == "framed_end"
+    else:
+        assert ending.detail == ("no_terminal_event" if at else "no_first_byte")
     assert payload == (CHAT[:at] if ending.completed else CHAT[: max([0, *(end for end in ENDS if end <= at)])])
 
 
@@ -105,7 +110,110 @@ def test_an_error_without_its_blank_line_is_kept() -> None:
     for framed, cut in ((True, None), (False, CUT)):
         payload, one, ending = read(b'data: {"error":{"message":"overloaded"}}\n', [], cut=cut, framed=framed)
         assert payload.endswith(b"}\n")
-        assert (ending.detail, one.events) == ("error_event", 1)
+        assert (ending.detail, one.events) == ("error_unended", 1)
+
+
+@pytest.mark.parametrize(("cut", "framed"), [(CUT, False), (None, True)])
+def test_half_an_event_behind_an_error_is_dropped(cut: Ending | None, framed: bool) -> None:
+    """The payload ends with what the provider said, which its readers then see."""
+    error = b'data: {"error":{"message":"overloaded"}}\n\n'
+    payload, _, ending = read(error + b'data: {"error":{"message":"again', [], cut=cut, framed=framed)
+    assert (payload, ending.detail) == (error, "error_event")
+
+
+FIRST = {
+    "openai-chat": b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n',
+    "openai-responses": b'event: response.created\ndata: {"type":"response.created","response":{}}\n\n',
+    "anthropic": b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n',
+    "gemini-interactions": b'event: interaction.created\ndata: {"event_type":"interaction.created"}\n\n',
+    "langgraph": b'event: metadata\ndata: {"run_id":"1"}\n\n',
+    "ollama": b'{"message":{"content":"hi"},"done":false}\n',
+    "ui-message-stream": b'data: {"type":"start"}\n\n',
+}
+LAST = [
+    ("openai-chat", b'data: {"error":{"code":"x"}}\n\n', "error"),
+    ("openai-chat", b'event: error\ndata: {"error":{"code":"x"}}\n\n', "error"),
+    ("openai-chat", b"data: [DONE]\n\n", "end"),
+    ("openai-responses", b'event: response.failed\ndata: {"type":"response.failed","response":{}}\r\n\r\n', "error"),
+    ("openai-responses", b'event: error\ndata: {"type":"error","error":{"code":"x"}}\n\n', "error"),
+    ("openai-responses", b'event: response.completed\ndata: {"type":"response.completed"}\n\n', "end"),
+    ("anthropic", b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n', "error"),
+    ("anthropic", b'event: message_stop\ndata: {"type":"message_stop"}\n\n', "end"),
+    ("gemini-interactions", b'event: error\ndata: {"event_type":"error","error":{"code":"x"}}\n\n', "error"),
+    (
+        "gemini-interactions",
+        b'event: interaction.completed\ndata: {"event_type":"interaction.completed","interaction":{}}\n\n',
+        "end",
+    ),
+    ("langgraph", b'event: error\ndata: {"error":"X","message":"m"}\r\r', "error"),
+    ("langgraph", b"event: end\ndata: null\n\n", "end"),
+    ("ollama", b'{"error":"x"}\n', "error"),
+    ("ollama", b'{"done":true}\n', "end"),
+    ("ui-message-stream", b'data: {"type":"error","errorText":"x"}\n\n', "error"),
+    ("ui-message-stream", b"data: [DONE]\n\n", "end"),
+]
+
+
+@pytest.mark.parametrize(("cut", "framed"), [(CUT, False), (None, True)], ids=["cut", "clean"])
+@pytest.mark.parametrize(("dialect", "event", "kind"), LAST)
+def test_no_part_of_the_last_event_is_taken_for_it(
+    dialect: str, event: bytes, kind: str, cut: Ending | None, framed: bool
+) -> None:
+    """Cut at each byte: it counts once all of its data is there, and until then nothing of it is kept."""
+    first, data = FIRST[dialect], len(event.rstrip(b"\r\n"))
+    lacks_its_end = "error_event" if dialect == "ollama" else "error_unended"
+    for at in range(len(event) + 1):
+        one = reading(dialect)
+        payload = one.feed(first + event[:at]).data
+        last, ending = one.finish(cut, framed=framed)
+        payload += last.data
+        if payload.endswith(first):
+            langgraph_ends = dialect == "langgraph" and framed and at == 0
+            assert ending.completed is langgraph_ends, at
+            assert langgraph_ends or ending.detail == ("no_terminal_event" if framed else "connection_closed"), at
+            assert at < data or (kind == "end" and cut), at
+        else:
+            assert at >= data
+            assert payload == first + event[:at]
+            assert ending.completed is (kind == "end")
+            if kind == "error":
+                whole = len(payload) == one.tail and not last.data
+                assert ending.detail == ("error_event" if whole else lacks_its_end), at
+
+
+@pytest.mark.parametrize(
+    "rest", [b"data: 12", b"data: nul", b"data:", b"da", b"event: end", b"data: null\nevent: end", b"data: {}\nid: 1"]
+)
+def test_what_may_be_the_beginning_of_more_is_not_whole(rest: bytes) -> None:
+    """A number cut short is a number, too; and a run that ends within an event did not end as it should."""
+    one = reading("langgraph")
+    one.feed(FIRST["langgraph"] + rest)
+    last, ending = one.finish(None, framed=True)
+    assert (last.data, ending.detail) == (b"", "no_terminal_event")
+
+
+@pytest.mark.parametrize(
+    ("caps", "more"),
+    [
+        ({"max_stream_bytes": len(CHAT) + 20}, b": ka\n\n" * 10),
+        ({"max_event_bytes": 100}, b"data: " + b"x" * 200),
+        ({"max_event_bytes": 100}, b": " + b"x" * 200 + b"\n\n"),
+        ({"max_stream_bytes": len(CHAT) + 20}, b": " + b"x" * 30),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_what_goes_beyond_a_cap_behind_the_end_is_left_out(caps: dict[str, int], more: bytes, size: int) -> None:
+    """The answer was complete, and stays so."""
+    one, body, out, capped = reading(policy=Policy(**caps)), CHAT + more, b"", None
+    for at in range(0, len(body), size):
+        portion = one.feed(body[at : at + size])
+        out, capped = out + portion.data, portion.capped
+        if capped:
+            break
+    last, ending = one.finish(capped, framed=not capped)
+    assert (ending.detail, ending.completed) == ("end_seen", True)
+    assert (out + last.data).startswith(CHAT)
+    assert len(out + last.data) <= len(CHAT) + 20
 
 
 @pytest.mark.parametrize("room", range(len(CHAT) + 1))
@@ -176,8 +284,8 @@ def test_a_cap_leaves_no_hole() -> None:
     ("body", "detail"),
     [
         (CHAT[: ENDS[2]] + b": behind the last finish reason", "framed_end"),
-        (CHAT + b"data: behind the end", "end_seen"),
-        (CHAT[: ENDS[0]] + b'data: {"error":{"message":"overloaded"}}', "error_event"),
+        (CHAT[: ENDS[2]] + b"data: [DONE]", "end_seen"),
+        (CHAT[: ENDS[0]] + b'data: {"error":{"message":"overloaded"}}', "error_unended"),
     ],
 )
 def test_a_last_piece_that_does_not_fit_is_missing(body: bytes, detail: str) -> None:

@@ -18,6 +18,7 @@ from resumestream.stores import MemoryStore
 from .fakes import DONE, ERROR, EVENTS, SSE, FakeSource, broken, new_stream, read, running, sealed, started
 
 LONG = b"".join(EVENTS) * 2000
+FINISHED = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +46,11 @@ async def test_recovery_seals_what_a_dead_process_left() -> None:
         (EVENTS[0] + DONE, Outcome.COMPLETED, "end_seen"),
         (EVENTS[0] + ERROR, Outcome.PROVIDER_ERROR, "error_event"),
         (LONG + DONE, Outcome.COMPLETED, "end_seen"),
+        (EVENTS[0] + ERROR[:-2], Outcome.PROVIDER_ERROR, "error_unended"),
+        (LONG + ERROR[:-1], Outcome.PROVIDER_ERROR, "error_unended"),
+        (EVENTS[0] + FINISHED[:-2], Outcome.COMPLETED, "framed_end"),
+        (EVENTS[0] + FINISHED, Outcome.INTERRUPTED, "process_died"),
+        (LONG + DONE[:-1], Outcome.COMPLETED, "end_seen"),
         (LONG + b"data: x" + DONE, Outcome.INTERRUPTED, "process_died"),
         (b"x" * 300_000 + DONE, Outcome.INTERRUPTED, "process_died"),
         (EVENTS[0], Outcome.INTERRUPTED, "process_died"),

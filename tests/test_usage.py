@@ -84,6 +84,21 @@ COUNTS: list[tuple[str, dict[str, Any], tuple[int | None, ...]]] = [
         (125, 50, 175, 100, None),
     ),
     ("bedrock: invocation metrics", {"inputTokenCount": 12, "outputTokenCount": 37}, (12, 37, 49, None, None)),
+    (
+        "bedrock: invocation metrics with a cache",
+        {"inputTokenCount": 5, "outputTokenCount": 7, "cacheReadInputTokenCount": 100, "cacheWriteInputTokenCount": 20},
+        (125, 7, 132, 100, None),
+    ),
+    (
+        "xai: reasoning comes beside",
+        {
+            "prompt_tokens": 32,
+            "completion_tokens": 9,
+            "total_tokens": 135,
+            "completion_tokens_details": {"reasoning_tokens": 94},
+        },
+        (32, 103, 135, None, 94),
+    ),
     ("ollama", {"prompt_eval_count": 12, "eval_count": 37, "eval_duration": 7}, (12, 37, 49, None, None)),
     ("ollama: the prompt was cached", {"eval_count": 37}, (None, 37, None, None, None)),
     (
@@ -96,6 +111,18 @@ COUNTS: list[tuple[str, dict[str, Any], tuple[int | None, ...]]] = [
         {"inputTokens": 12, "outputTokens": 37, "totalTokens": 49, "reasoningTokens": 5, "cachedInputTokens": 4},
         (12, 37, 49, 4, 5),
     ),
+    (
+        "ai sdk from 6 on",
+        {
+            "inputTokens": 12,
+            "inputTokenDetails": {"noCacheTokens": 8, "cacheReadTokens": 4},
+            "outputTokens": 37,
+            "outputTokenDetails": {"textTokens": 32, "reasoningTokens": 5},
+            "totalTokens": 49,
+        },
+        (12, 37, 49, 4, 5),
+    ),
+    ("ollama: embeddings", {"prompt_eval_count": 12}, (12, None, None, None, None)),
     (
         "a gateway that speaks like openai about anthropic",
         {"prompt_tokens": 1205, "completion_tokens": 50, "cache_read_input_tokens": 1000},

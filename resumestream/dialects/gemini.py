@@ -8,7 +8,7 @@ from typing import Any
 from ..framing import SSE, data_of, has_data
 from ..ports import Dialect, Mark, Scanner
 from .payload import LATER_INDEX, describe, frame, parse, parts
-from .scanning import Telling
+from .scanning import Finished, Telling
 
 
 class Gemini(Dialect):
@@ -35,8 +35,7 @@ class _Scanner(Telling):
 
     def __init__(self) -> None:
         super().__init__()
-        self._finished = {0: False}
-        """Candidate index -> whether its finishReason was seen."""
+        self._finished = Finished()
 
     def scan(self, block: bytes) -> Mark:
         if not has_data(block):
@@ -53,14 +52,14 @@ class _Scanner(Telling):
             self.error = describe(body["error"])
             return Mark.ERROR
         for index, candidate in parts(body, "candidates"):
-            self._finished[index] = self._finished.get(index, False) or bool(candidate.get("finishReason"))
+            self._finished.saw(index, candidate.get("finishReason"))
         feedback = body.get("promptFeedback")
         if isinstance(feedback, dict) and feedback.get("blockReason"):
-            self._finished[0] = True  # a blocked prompt has no candidates
+            self._finished.saw(0, True)  # a blocked prompt has no candidates
         return otherwise
 
     def _told(self, body: dict[str, Any]) -> tuple[object, object]:
         return body.get("usageMetadata"), body.get("modelVersion")
 
     def ends_at_framed_end(self) -> bool:
-        return all(self._finished.values())
+        return self._finished.all

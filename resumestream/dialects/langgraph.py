@@ -14,7 +14,7 @@ _TOLD = re.compile(rb"event: ?(?:end|error)")
 
 class LangGraph(Dialect):
     """Ends with `event: end`. Servers differ in whether they send it, and the SDKs take a framed end for one, so after
-    any event it is."""
+    any whole event it is."""
 
     name = "langgraph"
     framing = SSE

@@ -9,7 +9,7 @@ from typing import Any
 from ..framing import LINES
 from ..ports import Dialect, Mark, Scanner
 from .payload import describe, parse
-from .scanning import Telling
+from .scanning import Telling, bare_counts
 
 _TOLD = re.compile(rb'"done"\s*:\s*true|"error"')
 
@@ -48,11 +48,4 @@ class _Scanner(Telling):
         return Mark.END if body.get("done") is True else Mark.EVENT
 
     def _told(self, body: dict[str, Any]) -> tuple[object, object]:
-        return counts(body), body.get("model")
-
-
-def counts(body: dict[str, Any]) -> dict[str, Any]:
-    """Ollama has no object for its usage: these are the counts and durations of its last line."""
-    if "eval_count" not in body:
-        return {}
-    return {name: value for name, value in body.items() if name.endswith(("_count", "_duration"))}
+        return bare_counts(body), body.get("model")

@@ -28,6 +28,19 @@ def parse(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether that is all of an event's data, though the end of the event never came: JSON says itself where it ends,
+    unless it is a number. Nothing at all is no part of anything. Never raises."""
+    data = data.strip()
+    if data in (b"", b"[DONE]"):
+        return True
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, bool) or not isinstance(value, int | float)
+
+
 def parts(body: dict[str, Any], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects in the list `body[name]` with their `index`, 0 where they have none."""
     items = body.get(name)

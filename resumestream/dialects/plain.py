@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from ..framing import BYTES
 from ..ports import Dialect, Mark, Scanner
-from .ollama import counts
-from .scanning import Telling
+from .scanning import Telling, bare_counts
 
-_MAYBE_JSON = re.compile(rb"\s*+(?:[{\[]|\Z)")
+_BLANK = b" \t\r\n"
 _MOST_BYTES = 1024 * 1024
 """A larger document is not read for its usage."""
 
@@ -21,6 +19,7 @@ class Plain(Dialect):
 
     name = "plain"
     framing = BYTES
+    ends_as_framed = True
 
     def scanner(self) -> Scanner:
         return _Scanner()
@@ -32,12 +31,13 @@ class _Scanner(Telling):
     def __init__(self) -> None:
         super().__init__()
         self._document: bytearray | None = bytearray()
-        """What may be a JSON document, as far as it came."""
+        """What may be a JSON document, as far as it came, from its first byte on."""
 
     def scan(self, block: bytes) -> Mark:
-        if self._document is not None:
-            self._document += block
-            if len(self._document) > _MOST_BYTES or not _MAYBE_JSON.match(self._document):
+        document = self._document
+        if document is not None:
+            document += block if document else block.lstrip(_BLANK)
+            if len(document) > _MOST_BYTES or bytes(document[:1]) not in (b"", b"{", b"["):
                 self._document = None
         return Mark.BLANK
 
@@ -55,8 +55,5 @@ class _Scanner(Telling):
                 self._tell(body)
 
     def _told(self, body: dict[str, Any]) -> tuple[object, object]:
-        usage = body.get("usage") or body.get("usageMetadata") or counts(body)
+        usage = body.get("usage") or body.get("usageMetadata") or bare_counts(body)
         return usage, body.get("model") or body.get("modelVersion")
-
-    def ends_at_framed_end(self) -> bool:
-        return True

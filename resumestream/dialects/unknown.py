@@ -12,6 +12,7 @@ class Unknown(Dialect):
 
     name = "unknown"
     framing = SSE
+    ends_as_framed = True
 
     def scanner(self) -> Scanner:
         return _Scanner()
@@ -20,6 +21,3 @@ class Unknown(Dialect):
 class _Scanner(Telling):
     def scan(self, block: bytes) -> Mark:
         return Mark.EVENT if has_data(block) else Mark.BLANK
-
-    def ends_at_framed_end(self) -> bool:
-        return True

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from .lines import LineSplitter
 from .messages import MessageSplitter
-from .sse import Splitter, data_of, event_name, has_data, with_id
+from .sse import Splitter, data_of, event_name, has_data, held_data, with_id
 
 __all__ = [
     "BYTES",
@@ -54,9 +54,11 @@ class Framing:
     """Of the answers that are cut this way."""
     splitter: Callable[[], BlockSplitter] | None = None
     """None: every byte is a boundary."""
+    held: Callable[[bytes], bytes] = bytes
+    """The data in what a splitter still holds at the end of a body; it may be cut short. Empty: no event began."""
 
 
-SSE = Framing(frozenset({"text/event-stream"}), Splitter)
+SSE = Framing(frozenset({"text/event-stream"}), Splitter, held_data)
 LINES = Framing(
     frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}),
     LineSplitter,

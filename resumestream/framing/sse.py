@@ -73,6 +73,15 @@ def data_of(block: bytes) -> bytes:
     return b"\n".join(value for name, value in _fields(block) if name == b"data")
 
 
+def held_data(rest: bytes) -> bytes:
+    """The data of a block whose blank line has not come; all of it where it has none, or where it stops in the middle
+    of another field. Empty where there are only comments."""
+    names = [name for name, _ in _fields(rest)]
+    if not any(names):
+        return b""
+    return data_of(rest) or rest if names[-1] == b"data" or rest.endswith((b"\r", b"\n")) else rest
+
+
 def event_name(block: bytes) -> str:
     """The block's `event` field; empty if it has none."""
     names = [value for name, value in _fields(block) if name == b"event"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..endings import OWN_FAILURES, SEGMENT_ENDED
+from ..endings import ERROR_UNENDED, OWN_FAILURES, SEGMENT_ENDED
 from ..framing import Splitter, has_data, with_id
 from ..model import Head, Page, StreamInfo
 from ..offsets import Position, format_offset
@@ -17,7 +17,7 @@ RETRY_MS = 1000
 
 def ends_clean(info: StreamInfo) -> bool:
     """Whether the payload alone tells the truth about its end."""
-    return info.seal is not None and (info.completed or info.seal.detail in OWN_FAILURES)
+    return info.seal is not None and (info.completed or info.seal.detail in OWN_FAILURES - {ERROR_UNENDED})
 
 
 def untellable(info: StreamInfo, head: Head) -> bool:
@@ -60,6 +60,8 @@ class Provider(Payload):
         if self._exact or info.seal is None:
             return None
         said, detail = info.seal.message, info.seal.detail
+        if detail == ERROR_UNENDED:
+            return b"\n\n"  # which has the client read what the provider said
         if detail == SEGMENT_ENDED:
             message = f"{said}. Another call goes on: ask again with the key for its answer."
             return self._dialect.error_frame(SEGMENT_ENDED, message)

@@ -12,7 +12,7 @@ import secrets
 import sys
 import time
 
-from .rounds import Tally, corpus, play, play_until
+from .rounds import FIXTURES, RECORDINGS, Tally, corpus, play, play_until
 
 
 def main() -> None:
@@ -22,12 +22,11 @@ def main() -> None:
     parser.add_argument("--seed", help="play the round of this seed alone")
     options = parser.parse_args()
     if options.seed:
-        print(play(options.seed, corpus()))
+        print(play(options.seed, corpus(FIXTURES, RECORDINGS)))
         return
     base, processes, until = secrets.token_hex(4), os.cpu_count() or 1, time.time() + 60 * options.minutes
-    print(
-        f"fuzz: {len(corpus())} transcripts, {processes} processes, {options.minutes:g} min, seeds {base}.*", flush=True
-    )
+    count = len(corpus(FIXTURES, RECORDINGS))
+    print(f"fuzz: {count} transcripts, {processes} processes, {options.minutes:g} min, seeds {base}.*", flush=True)
     total = Tally()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for tally in pool.starmap(play_until, [(f"{base}.{number}", until) for number in range(processes)]):
