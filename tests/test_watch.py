@@ -95,6 +95,7 @@ async def test_a_drain_that_was_taken_lets_go_though_its_provider_is_silent() ->
     async with running(store) as hub:
         source = FakeSource()
         new = await started(hub, source)
+        await source.opened.wait()
         await store.acquire(new.id, "another", after=1)
         hub.look()
         await source.closed.wait()
