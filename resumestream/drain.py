@@ -10,7 +10,7 @@ import anyio
 
 from .endings import SEGMENT_ENDED, Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
-from .lifecycle import Moved, move
+from .lifecycle import move
 from .live import Live
 from .model import Attempt, Head, Lease, Seal, Segment
 from .policy import Policy
@@ -102,7 +102,7 @@ class Drain:
                 self._next = await self._after(lease, pour)
                 if self._next is None:
                     await self._seal(lease)  # before the close: a generator may take its time to clean up
-                await pour.aclose(stop=self._stopped is not None and self._stopped.moved is Moved.STOP_ASKED)
+                await pour.aclose(stop=pour.unfinished and not (self.fenced or self._failed))
 
     async def _answered(self, lease: Lease, pour: Pour) -> None:
         assert pour.answer is not None

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import anyio
+import anyio.lowlevel
 
 from .dialects import PLAIN, spoken
 from .endings import Ending
-from .errors import OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
+from .errors import Detached, OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
 from .lifecycle import Moved
-from .live import Live
+from .live import NEAR_BYTES, Live
 from .model import Attempt, Head, Lease, Seal
 from .policy import Policy
 from .ports import Answer, LogStore, Source
@@ -118,9 +119,10 @@ class Pour:
         assert info.head is not None
         reading, at = self._new_reading(info.head), info.base
         while at < info.tail:
-            data = await self._store.read(info.id, at, info.tail - at)
+            data = await self._store.read(info.id, at, min(NEAR_BYTES, info.tail - at))
             reading.feed(data)
             at += len(data)
+            await anyio.lowlevel.checkpoint()
         return reading
 
     def _new_reading(self, head: Head) -> Reading:
@@ -157,6 +159,13 @@ class Pour:
         return replace(ending.seal, usage=reading.usage, model=reading.model) if reading else ending.seal
 
     @property
+    def unfinished(self) -> bool:
+        """Whether the provider may go on with it, for nobody: its end was not seen. Not so at a shutdown, after which
+        another worker may go on with the stream."""
+        ending = self._last and self._last[1]
+        return ending is not None and not (ending.completed or ending.told or ending.detail == "shutdown")
+
+    @property
     def retry_after_s(self) -> float | None:
         return retry_after_s(self.answer.head.headers) if self.answer else None
 
@@ -168,6 +177,11 @@ class Pour:
             portion = reading.feed(await answer.receive())
         except anyio.EndOfStream:
             self._body_end = None, answer.framed
+            return
+        except Detached as lost:
+            reading.again()
+            if reading.ended:
+                self._body_end = self._cut(lost), False
             return
         except (UpstreamLost, SourceFailed) as error:
             self._body_end = self._cut(error), False

@@ -29,8 +29,9 @@ class Reading:
 
     def __init__(self, dialect: Dialect, *, policy: Policy, where: str, usage_is_ours: bool = False) -> None:
         self._scanner, self._policy, self._where = dialect.scanner(), policy, where
-        self._splitter = dialect.framing.splitter() if dialect.framing.splitter else None
-        self._counts = dialect.framing is SSE
+        self._framing = dialect.framing
+        self._splitter = self._framing.splitter() if self._framing.splitter else None
+        self._counts = self._framing is SSE
         self._left_out = Mark.USAGE if usage_is_ours else None
         self._seen = False
         """An event, or what takes its place on this wire."""
@@ -54,6 +55,10 @@ class Reading:
     def model(self) -> str:
         """The model that answers, as the provider names it; empty where it does not."""
         return self._scanner.model
+
+    def again(self) -> None:
+        """What is held comes again, and may differ."""
+        self._splitter = self._framing.splitter() if self._framing.splitter else None
 
     def feed(self, data: bytes) -> Portion:
         """Body bytes as they came. An event that is not whole yet is held back."""

@@ -1,4 +1,4 @@
-"""How long a provider asked us to wait."""
+"""Whether a refusal may pass, and how long its provider asked us to wait."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import math
 from email.utils import mktime_tz, parsedate_tz
 
 from .model import Headers
+
+MAX_S = 60
+"""A provider that asks for more time than this is not waited for."""
+
+
+def may_pass(status: int) -> bool:
+    """Whether the same request may be answered otherwise soon."""
+    return status in (408, 429) or status >= 500
 
 
 def retry_after_s(headers: Headers) -> float | None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .ports import Answer, Source
+from .retry_after import MAX_S, may_pass
 
-RETRY_AFTER_S = 60
-"""A provider that asks for more time than this is not waited for: its answer goes to the caller, who can."""
 BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0
 """The first wait and the longest, as in the official SDKs; each is cut by up to a quarter, at random."""
 
@@ -98,7 +97,7 @@ class Route:
 
     def _again(self, retry_after_s: float | None) -> Step | None:
         leg = self._legs[0]
-        if self._tried == leg.retries or (retry_after_s or 0) > RETRY_AFTER_S:
+        if self._tried == leg.retries or (retry_after_s or 0) > MAX_S:  # the caller can wait
             return None
         backoff_s = min(BACKOFF_S * 2**self._tried, MAX_BACKOFF_S) * (1 - random.random() / 4)
         self._tried += 1
@@ -132,4 +131,4 @@ def only(source: Source, where: str) -> Route:
 
 def of_status(status: int) -> Failed:
     """What a status that is no success means."""
-    return Failed.BUSY if status in (408, 429) or status >= 500 else Failed.REFUSED
+    return Failed.BUSY if may_pass(status) else Failed.REFUSED
