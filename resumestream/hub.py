@@ -368,7 +368,7 @@ class Hub:
             await self.store.forget(stream)
 
     async def _stopped_elsewhere(self, stream: StreamId) -> None:
-        """Where a provider would go on by itself, have who drains the stream stop it: only that process may know how."""
+        """Where a provider would go on by itself, have who drains the stream stop it: nobody else may know how."""
         info, peers = await self.store.stat(stream), self.store.peers
         owner, goes_on = info.new.worker, any(attempt.remote for attempt in info.attempts)
         if info.sealed or not goes_on or owner == self.worker or peers.lost(owner):
