@@ -52,7 +52,7 @@ class Drain:
         """The call that ending is of, where it is not in the record yet."""
         self._dead: Segment | None = None
         """The segment that a further call would go on after."""
-        self._billed = False
+        self._billed = resumed
         """A call before the present one may have been: whatever comes, the key is not released."""
         self.fenced = False
 
@@ -216,5 +216,5 @@ class Drain:
             await self._record(lease, self._unrecorded)
             self._unrecorded = None
         if self._ending is None:  # nothing had left for a provider, so nothing was billed
-            return replace(self._stopped or Ending.of("shutdown"), released=True)
+            return replace(self._stopped or Ending.of("shutdown"), released=not self._billed)
         return self._ending
