@@ -29,7 +29,7 @@ from .errors import (
 )
 from .eviction import Eviction
 from .live import Live, Windows
-from .model import Binding, Gone, Lease, NewStream, Query, StreamId, StreamInfo
+from .model import Binding, Gone, Lease, NewStream, Outcome, Query, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import Answer, LogStore
 from .reads import Reads
@@ -399,7 +399,13 @@ class Hub:
         async def leased() -> Lease:
             return lease
 
-        self._tasks.start_soon(self._run, live, drain, leased)
+        async def run() -> None:
+            await self._run(live, drain, leased)
+            if live.info.seal and live.info.seal.outcome is Outcome.CANCELLED:
+                await answer.cancel()  # a stop may have come before the drain had it
+            await answer.aclose()
+
+        self._spawn(run)
         grace = grace_s(info.new.on_disconnect)
         if grace < math.inf:
             self._tasks.start_soon(self._grace, live, max(grace, self.policy.lease_s))

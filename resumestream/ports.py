@@ -201,7 +201,8 @@ class Answer(Protocol):
     """Where the provider goes on with it if the connection is lost."""
 
     async def cancel(self) -> None:
-        """Have the provider stop, where it would go on without us. Takes seconds at the most; raises nothing."""
+        """Have the provider stop, where it would go on without us. Takes seconds at the most; raises nothing.
+        Idempotent."""
         ...
 
     async def aclose(self) -> None:

@@ -40,7 +40,7 @@ class Going(FakeSource):
         self.told = 0
 
     async def cancel(self) -> None:
-        self.told += 1
+        self.told = 1
 
 
 # --- stops ----------------------------------------------------------------------------------------------------------
@@ -162,7 +162,9 @@ async def test_a_start_waits_for_no_provider() -> None:
             info = await sealed(hub, new[0])
             assert info.seal is not None
             assert (info.seal.outcome, info.seal.released) == (Outcome.CANCELLED, False)
-        assert dead.sources[new[0].id].closed.is_set()
+        stopped = dead.sources[new[0].id]
+        assert stopped.closed.is_set()
+        assert stopped.told == 1
 
 
 async def test_what_cannot_be_attached_to_is_interrupted() -> None:

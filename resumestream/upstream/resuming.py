@@ -49,6 +49,7 @@ class Resuming:
         self._lost = UpstreamLost("The worker that read it died.", detail="process_died")
         """Why there is no connection."""
         self._barren, self._tail = 0, -1
+        self._told = False
         self._behind: Behind | None = None
         self._response: str | None = None
         self._begin = Splitter() if answer and where.kind == "responses" else None
@@ -80,6 +81,9 @@ class Resuming:
 
     async def cancel(self) -> None:
         """See ports.Answer."""
+        if self._told:
+            return
+        self._told = True
         with anyio.move_on_after(STOP_S, shield=True):
             try:
                 await self._stop()
