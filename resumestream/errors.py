@@ -216,11 +216,6 @@ class UpstreamLost(ResumeStreamError):
         self.detail = detail
 
 
-class Detached(UpstreamLost):
-    """The connection to an answer that goes on without us was lost. The next `receive` attaches again behind the last
-    whole block that was logged: what came after that comes again, and may differ."""
-
-
 class SourceFailed(ResumeStreamError):
     """Your own generator raised; the type's name is kept, its text is only logged."""
 

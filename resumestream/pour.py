@@ -12,12 +12,12 @@ import anyio.lowlevel
 
 from .dialects import PLAIN, spoken
 from .endings import Ending
-from .errors import Detached, OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
+from .errors import OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
 from .lifecycle import Moved
 from .live import NEAR_BYTES, Live
 from .model import Attempt, Head, Lease, Seal
 from .policy import Policy
-from .ports import Answer, LogStore, Source
+from .ports import Answer, Detached, LogStore, Source
 from .reading import Portion, Reading
 from .retry_after import retry_after_s
 from .route import Failed, Step, of_status

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from .. import remote
-from ..errors import Detached, ResumeStreamError, UpstreamLost
+from ..errors import ResumeStreamError, UpstreamLost
 from ..framing import Splitter, has_data
 from ..model import Head, Remote
-from ..ports import Answer, Source
+from ..ports import Answer, Detached, Source
 from ..remote import Behind, Place, response_id
 from ..retry_after import MAX_S, may_pass, retry_after_s
 from .logged import Logged
