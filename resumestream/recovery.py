@@ -123,7 +123,7 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy, heir: Heir) ->
         return
     except (StoreBusy, StoreFull):
         raise
-    except StoreError:
+    except Exception:  # one that is damaged, for one: the others are ended
         logger.exception("stream %s has no owner and cannot be sealed", info.id)
         return
     logger.warning("stream %s: sealed %s (%s)", info.id, ending.seal.outcome, ending.detail)

@@ -179,6 +179,16 @@ async def test_what_cannot_be_attached_to_is_interrupted() -> None:
             assert await read(hub, new) == EVENTS[0]
 
 
+async def test_one_that_cannot_be_taken_over_stops_no_other() -> None:
+    async with left() as dead:
+        odd, new = [await dead.stream(EVENTS[0]) for _ in range(2)]
+        del dead.sources[odd.id]
+        dead.sources[new.id].send(DONE)
+        dead.sources[new.id].end()
+        async with taking_over(dead) as hub:
+            assert (await sealed(hub, new)).completed
+
+
 async def test_a_stop_that_a_dead_owner_did_not_heed_is_told() -> None:
     async with left() as dead:
         new = await dead.stream(EVENTS[0])

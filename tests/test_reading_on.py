@@ -12,14 +12,16 @@ import pytest
 
 from resumestream import Policy, Upstream, remote
 from resumestream.errors import UpstreamLost
+from resumestream.hub import Outgoing
 from resumestream.model import Head, Remote
 from resumestream.remote import Behind, Place
+from resumestream.route import only
 from resumestream.stores import MemoryStore
 from resumestream.testing import Script, ScriptedProvider
 from resumestream.upstream import Logged, Resumable
 from resumestream.upstream.resuming import Resuming
 
-from .fakes import EVENTS, SSE, FakeSource, new_stream
+from .fakes import EVENTS, SSE, FakeSource, new_stream, running, sealed
 from .wire import Client, Reply, served
 
 TOKENS = 8
@@ -265,7 +267,27 @@ def test_an_end_or_an_error_needs_no_number() -> None:
         Behind(4).feed(event(6))
 
 
-# --- cancelled ------------------------------------------------------------------------------------------------------
+# --- slow and cancelled ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_an_event_may_take_longer_than_a_silence() -> None:
+    """Each piece of it is news."""
+    async with running(stall_s=1) as hub:
+        source = FakeSource()
+        source.remote = Remote("responses", "/v1/responses")  # type: ignore[assignment]
+
+        async def side(method: str, target: str) -> FakeSource:
+            return FakeSource(Head(404))
+
+        new = new_stream(hub.store.now, worker=hub.worker)
+        call = Resumable(source, side, Logged(hub.store, new.id))
+        await hub.claim(new, Outgoing(only(call, "the provider")), found=True)
+        for piece in (EVENTS[0], b"da", b"ta: ", b"[DON", b"E]\n", b"\n"):
+            await anyio.sleep(0.4)
+            source.send(piece)
+        source.end()
+        assert (await sealed(hub, new)).completed
 
 
 @pytest.mark.anyio
