@@ -54,9 +54,7 @@ class Asked:
             passed.append((b"stream-exact", b"true"))
         side = who_asks(passed) if own is None else [(b"accept-encoding", b"identity"), *own]
         where = target(upstream.base_url, self._raw_path, sent)
-        return Prepared(
-            self._site, name, self._request.method, where, passed, who_asks(passed) if own is None else side
-        )
+        return Prepared(self._site, name, self._request.method, where, passed, side)
 
     def route(self, prepared: Prepared, body: bytes, stream: StreamId) -> Route:
         """Where the stream's answer may come from: this upstream, then its fallbacks."""
