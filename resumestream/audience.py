@@ -36,6 +36,10 @@ class Audience:
         if not self.readers:
             self._left = anyio.Event()
 
+    def scattered(self) -> None:
+        """Whoever reads does so through a process that died, and has to come back."""
+        self._left = self._left or anyio.Event()
+
     def followed(self, by: str) -> None:
         """Somebody reads in process `by`. Idempotent."""
         if by not in self._elsewhere:

@@ -25,6 +25,7 @@ DETAILS: dict[str, tuple[Moved, str]] = {
     "no_first_byte": (Moved.UPSTREAM_CUT, "{where} ended its answer before the first byte"),
     "no_terminal_event": (Moved.UPSTREAM_CUT, "{where} ended the body without the terminal event"),
     "unframed_end": (Moved.UPSTREAM_CUT, "{where} closed a connection whose end had no frame"),
+    "resume_gap": (Moved.UPSTREAM_CUT, "{where} went on behind an event that never came"),
     "silent": (Moved.UPSTREAM_STALLED, "{where} sent no answer within {limit:g} s"),
     "silent_body": (Moved.UPSTREAM_STALLED, "{where} sent no byte of its answer within {limit:g} s"),
     "no_bytes": (Moved.UPSTREAM_STALLED, "{where} sent nothing for {limit:g} s"),

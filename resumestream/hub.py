@@ -29,7 +29,7 @@ from .errors import (
 )
 from .eviction import Eviction
 from .live import Live, Windows
-from .model import Binding, Gone, Lease, NewStream, Query, Seal, StreamId, StreamInfo
+from .model import Binding, Gone, Lease, NewStream, Outcome, Query, Seal, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import Answer, LogStore
 from .reads import Hold, Reads
@@ -46,6 +46,9 @@ logger = logging.getLogger("resumestream")
 CLOSE_S = 2
 """How long the last seals may take when the Hub ends."""
 
+STOP_S = 1.0
+"""How long another process may take to stop what it drains, before the stream is taken from it."""
+
 ENDING_S = 1.0
 """How long who asks for a stream without an owner waits for its end, before being told to ask again."""
 
@@ -60,12 +63,11 @@ def mint() -> StreamId:
     return StreamId(text)
 
 
-ReadOn = Callable[[LogStore, StreamInfo], Awaitable[Answer | None]]
-READ_ON_S = 15
-"""How long another worker's call may take to be connected to again."""
+ReadOn = Callable[[LogStore, StreamInfo], Answer | None]
+"""The rest of a call that another process made, where its provider goes on with it. Asks nobody yet."""
 
 
-async def _nothing(store: LogStore, info: StreamInfo) -> None:
+def _nothing(store: LogStore, info: StreamInfo) -> None:
     return None
 
 
@@ -97,7 +99,6 @@ class Hub:
     """`async with Hub(store, policy) as hub`: everything that runs, runs inside; at its end everything is sealed."""
 
     def __init__(self, store: LogStore, policy: Policy, *, read_on: ReadOn = _nothing) -> None:
-        """`read_on`: how a call that another process made is gone on with, where its provider can do that."""
         self.store, self.policy, self._read_on = store, policy, read_on
         self.draining = False
         self._live: dict[StreamId, Live] = {}
@@ -116,7 +117,7 @@ class Hub:
         eviction = Eviction(store, evicted=self.reads.dropped)
         self._admission = Admission(store, policy, eviction)
         self._sweep = Sweep(store, policy, eviction, reading=self.reads.open)
-        self._watch = Watch(store, policy, self._drains, self._runs, self._adopt)
+        self._watch = Watch(store, policy, self._drains, self._runs, self)
         self.tallies = Tallies(store)
         self._idle = anyio.Event()
 
@@ -239,23 +240,6 @@ class Hub:
             if not live.audience.readers:
                 self._left(live)
             raise
-
-    async def _adopt(self, info: StreamInfo, lease: Lease) -> bool:
-        """Whether a stream whose owner is lost is drained on here, with no new call."""
-        answer = None
-        with anyio.move_on_after(READ_ON_S):
-            answer = await self._read_on(self.store, info)
-        if answer is None or self.draining:
-            return False
-        live = self._live[info.id] = Live(info, self._windows, found=True, told=self.store.peers.changed)
-        route = only(Opened(answer, info.new.upstream), info.new.upstream)
-        drain = self._drains[info.id] = Drain(self.store, live, route, self.policy, resumed=True)
-
-        async def leased() -> Lease:
-            return lease
-
-        self._tasks.start_soon(self._run, live, drain, leased)
-        return True
 
     async def _run(self, live: Live, drain: Drain, leased: Callable[[], Awaitable[Lease | None]]) -> None:
         """Claim and drain in one task of ours: a caller that leaves in between cannot strand the stream."""
@@ -384,7 +368,8 @@ class Hub:
             await live.arm().wait()
         self._deleting[stream] += 1
         try:
-            purged = await delete(self.store, stream)
+            await self._stopped_elsewhere(stream)
+            purged = await delete(self.store, stream, self._stop_call)
         finally:
             self._deleting[stream] -= 1
             if not self._deleting[stream]:
@@ -394,6 +379,54 @@ class Hub:
             live.sealed(purged)
         if forget:
             await self.store.forget(stream)
+
+    async def _stopped_elsewhere(self, stream: StreamId) -> None:
+        """Where a provider would go on by itself, have who drains the stream stop it: nobody else may know how."""
+        info, peers = await self.store.stat(stream), self.store.peers
+        owner, goes_on = info.new.worker, any(attempt.remote for attempt in info.attempts)
+        if info.sealed or not goes_on or owner == self.worker or peers.lost(owner):
+            return
+        await self.store.request_cancel(stream)
+        peers.tell(owner)
+        with anyio.move_on_after(STOP_S), self.reads.holding(stream):
+            live = self.reads.follow(info)
+            while not live.info.sealed and not live.abandoned:
+                await live.arm().wait()
+
+    async def _stop_call(self, info: StreamInfo) -> None:
+        if answer := self._read_on(self.store, info):
+            await answer.cancel()
+
+    # --- calls whose owner is lost (recovery.Heir) ---------------------------------------------------------------
+
+    def adopt(self, info: StreamInfo, lease: Lease) -> bool:
+        """Whether it is drained on here, with no new call. Its readers have `lease_s` to come back."""
+        answer = None if self.draining else self._read_on(self.store, info)
+        if answer is None:
+            return False
+        live = self._live[info.id] = Live(info, self._windows, found=True, told=self.store.peers.changed)
+        live.audience.scattered()
+        route = only(Opened(answer, info.new.upstream), info.new.upstream)
+        drain = self._drains[info.id] = Drain(self.store, live, route, self.policy, resumed=True)
+
+        async def leased() -> Lease:
+            return lease
+
+        async def run() -> None:
+            await self._run(live, drain, leased)
+            if live.info.seal and live.info.seal.outcome is Outcome.CANCELLED:
+                await answer.cancel()  # a stop may have come before the drain had it
+            await answer.aclose()
+
+        self._spawn(run)
+        grace = grace_s(info.new.on_disconnect)
+        if grace < math.inf:
+            self._tasks.start_soon(self._grace, live, max(grace, self.policy.lease_s))
+        return True
+
+    def stop(self, info: StreamInfo) -> None:
+        """Have its provider stop, where it goes on."""
+        self._spawn(partial(self._stop_call, info))
 
     # --- what other processes say (ports.Duties) -----------------------------------------------------------------
 

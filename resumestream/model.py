@@ -202,6 +202,8 @@ class NewStream:
     scope: str = ""
     """Keyed hash of the caller's scope."""
     labels: tuple[str, ...] = ()
+    own_labels: int = 0
+    """How many of `labels`, the first ones, its principal has; the others the caller chose."""
     on_disconnect: str = "continue"
     dialect: str = "unknown"
     previous: StreamId | None = None

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
+from .errors import UpstreamLost
 from .framing import Framing
 from .model import (
     Attempt,
@@ -197,6 +198,11 @@ class LogStore(Protocol):
         ...
 
 
+class Detached(UpstreamLost):
+    """The connection to an answer that goes on without us was lost. The next `receive` attaches again behind the last
+    whole block that was logged: what came after that comes again, and may differ."""
+
+
 class Answer(Protocol):
     """A provider's answer, its head already here."""
 
@@ -205,7 +211,8 @@ class Answer(Protocol):
     async def receive(self) -> bytes:
         """Next body bytes, never empty, transfer coding removed, content otherwise untouched.
         Raises anyio.EndOfStream at a framed end of the body (or where the body has no frame: see `framed`),
-        UpstreamLost at any other, SourceFailed where a generator of your own raised."""
+        UpstreamLost at any other (Detached where that is not the end), SourceFailed where a generator of your own
+        raised."""
         ...
 
     framed: bool
@@ -214,7 +221,8 @@ class Answer(Protocol):
     """Where the provider goes on with it if the connection is lost."""
 
     async def cancel(self) -> None:
-        """Have the provider stop, where it would go on without us. Takes seconds at the most; raises nothing."""
+        """Have the provider stop, where it would go on without us. Takes seconds at the most; raises nothing.
+        Idempotent."""
         ...
 
     async def aclose(self) -> None:

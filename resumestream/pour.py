@@ -16,10 +16,10 @@ from .dialects import PLAIN, spoken
 from .endings import Ending
 from .errors import OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
 from .lifecycle import Moved
-from .live import Live
+from .live import NEAR_BYTES, Live
 from .model import Attempt, Head, Lease
 from .policy import Policy
-from .ports import Answer, LogStore
+from .ports import Answer, Detached, LogStore
 from .reading import Portion, Reading
 from .retry_after import retry_after_s
 from .route import Failure, Leg, of_status
@@ -134,9 +134,10 @@ class Pour:
         assert info.head is not None
         reading, at = self._new_reading(info.head), info.base
         while at < info.tail:
-            data = await self._store.read(info.id, at, info.tail - at)
+            data = await self._store.read(info.id, at, min(NEAR_BYTES, info.tail - at))
             reading.feed(data)
             at += len(data)
+            await anyio.lowlevel.checkpoint()
         return reading
 
     def _new_reading(self, head: Head) -> Reading:
@@ -203,6 +204,11 @@ class Pour:
             portion = reading.feed(await answer.receive())
         except anyio.EndOfStream:
             self._body_end = None, answer.framed
+            return
+        except Detached as lost:
+            reading.again()
+            if reading.ended:
+                self._body_end = self._cut(lost), False
             return
         except (UpstreamLost, SourceFailed) as error:
             self._body_end = self._cut(error), False

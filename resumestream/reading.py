@@ -72,6 +72,10 @@ class Reading:
         ending, _ = self._ended_within(rest, None, framed=True)
         return ending if ending.completed or ending.told else None
 
+    def again(self) -> None:
+        """What is held comes again, and may differ."""
+        self._splitter = self._framing.splitter() if self._framing.splitter else None
+
     def feed(self, data: bytes) -> Portion:
         """Body bytes as they came. An event that is not whole yet is held back."""
         if self._splitter is not None:

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol
 
 import anyio
 
 from .dialects import spoken
 from .endings import Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
-from .model import Attempt, Gone, Lease, StreamId, StreamInfo
+from .model import Attempt, Gone, Lease, Seal, StreamId, StreamInfo
 from .policy import Policy
 from .ports import LogStore
 from .reading import Reading
@@ -21,23 +22,29 @@ logger = logging.getLogger("resumestream")
 
 AT_ONCE = 16
 """Streams that are ended side by side: their commits are grouped."""
-LAST_BYTES = 256 * 1024
-"""How far back a log is looked at for the end of its answer; one block of a replay."""
+BLOCK_BYTES = 256 * 1024
+"""How much of a log is looked at in one go; one block of a replay."""
 
 
-Adopt = Callable[[StreamInfo, Lease], Awaitable[bool]]
-"""Whether somebody goes on with a stream that was taken over, and will end it."""
+class Heir(Protocol):
+    """Sees to provider calls whose owner is lost, where the provider goes on with them by itself. Never waits."""
+
+    def adopt(self, info: StreamInfo, lease: Lease) -> bool:
+        """Whether it goes on with the stream, and will end it."""
+        ...
+
+    def stop(self, info: StreamInfo) -> None:
+        """Have the provider stop."""
+        ...
 
 
-async def _nobody(info: StreamInfo, lease: Lease) -> bool:
-    return False
+async def _leave(info: StreamInfo) -> None:
+    pass
 
 
-async def recover(
-    store: LogStore, policy: Policy, *, running: Callable[[StreamId], bool], adopt: Adopt = _nobody
-) -> None:
+async def recover(store: LogStore, policy: Policy, *, running: Callable[[StreamId], bool], heir: Heir) -> None:
     """Take over every stream whose owner is lost, and those of this process that are not `running`: given up here, they
-    have no owner. Seal them, unless somebody can `adopt` them. What is damaged is left, and said. Raises StoreBusy,
+    have no owner. Seal them, unless `heir` adopts them. What is damaged is left, and said. Raises StoreBusy,
     StoreFull, and StoreError where the store fails as a whole.
 
     `completed` or `provider_error` if its end is in the log already, `cancelled` if that was asked for, else
@@ -55,7 +62,7 @@ async def recover(
     async def end() -> None:
         for info in left:
             try:
-                await _end(store, info, policy, adopt)
+                await _end(store, info, policy, heir)
             except (StoreBusy, StoreFull) as error:
                 failed.append(error)
                 return
@@ -67,16 +74,20 @@ async def recover(
         raise failed[0]
 
 
-async def delete(store: LogStore, stream: StreamId) -> StreamInfo:
-    """Seal a stream `cancelled` if it is not sealed yet, whoever drains it, and drop its payload: a forced takeover.
+async def delete(
+    store: LogStore, stream: StreamId, stop: Callable[[StreamInfo], Awaitable[None]] = _leave
+) -> StreamInfo:
+    """Seal a stream `cancelled` if it is not sealed yet, whoever drains it, `stop` its provider call then, and drop its
+    payload: a forced takeover.
 
     Cancelled, it may be sealed and not yet dropped: deleting it again does the rest. Raises StreamNotFound,
     StoreError.
     """
     while not (info := await store.stat(stream)).sealed:
         with suppress(LeaseLost, StreamSealed):
-            lease, _ = await take(store, info)
+            lease, info = await take(store, info)
             await store.seal(lease, Ending.of("deleted").seal)
+            await stop(info)
     return await store.purge(stream, Gone.DELETED)
 
 
@@ -93,25 +104,28 @@ async def take(store: LogStore, info: StreamInfo) -> tuple[Lease, StreamInfo]:
     return lease, info
 
 
-async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt) -> None:
+async def _end(store: LogStore, info: StreamInfo, policy: Policy, heir: Heir) -> None:
     """Raises StoreBusy, StoreFull."""
     asked = Ending.of("given_up" if info.new.worker == store.peers.me else "process_died")
     try:
         lease, info = await take(store, info)
         if info.cancel_requested:
             asked = Ending.of("requested")
-        ending = await _logged_end(store, info, policy)
+        reading = await _read(store, info, policy)
+        ended = reading.logged_end if reading else None
         goes_on = info.attempts[-1].ended_at is None and not info.cancel_requested
-        if ending is None and goes_on and await adopt(info, lease):
+        if ended is None and goes_on and heir.adopt(info, lease):
             logger.warning("stream %s: its owner is lost; going on with its provider call", info.id)
             return
-        ending = ending or asked
-        await store.seal(lease, ending.sealing(info.attempts))
+        ending = ended or asked
+        await store.seal(lease, _metered(ending.sealing(info.attempts), reading))
+        if ended is None:
+            heir.stop(info)
     except (StreamSealed, LeaseLost, StreamNotFound):
         return
     except (StoreBusy, StoreFull):
         raise
-    except StoreError:
+    except Exception:  # one that is damaged, for one: the others are ended
         logger.exception("stream %s has no owner and cannot be sealed", info.id)
         return
     logger.warning("stream %s: sealed %s (%s)", info.id, ending.seal.outcome, ending.detail)
@@ -123,29 +137,41 @@ def _in_flight(info: StreamInfo) -> bool:
     return latest.ended_at is None and latest.status is None
 
 
-async def _logged_end(store: LogStore, info: StreamInfo, policy: Policy) -> Ending | None:
-    """The end of the answer, if the log has it: its owner died in the moment between that and the seal."""
-    head, start = info.head, max(info.base, info.tail - LAST_BYTES)
-    if head is None or _in_flight(info):
+def _metered(seal: Seal, reading: Reading | None) -> Seal:
+    return replace(seal, usage=reading.usage, model=reading.model) if reading else seal
+
+
+async def _read(store: LogStore, info: StreamInfo, policy: Policy) -> Reading | None:
+    """What the log has of the latest answer: all of it, or the first and the last block of a long one. Its end may be
+    there: its owner died in the moment between that and the seal. None where nothing can be told from it."""
+    head, base, tail = info.head, info.base, info.tail
+    if head is None or not head.ok or _in_flight(info):
         return None
     dialect = spoken(info.new.dialect, head)
     splitter = dialect.framing.splitter
     if splitter is None:
         return None
-    data = b""
+    reading = Reading(dialect, policy=policy, where=info.new.upstream or "the source")
     try:
-        while start + len(data) < info.tail:
-            data += await store.read(info.id, start + len(data), LAST_BYTES)
+        reading.feed(await _logged(store, info.id, base, min(tail, base + BLOCK_BYTES)))
+        if tail - base <= 2 * BLOCK_BYTES:
+            reading.feed(await _logged(store, info.id, base + BLOCK_BYTES, tail))
+            return reading
+        reading.again()
+        last = await _logged(store, info.id, tail - BLOCK_BYTES, tail)
     except StoreError as error:
         logger.error("stream %s: the end of its log cannot be read: %s", info.id, error.message)
         return None
-    where = info.new.upstream or "the source"
-    reading = Reading(dialect, policy=policy, where=where)
-    if start == info.base:
-        reading.feed(data)
-        return reading.logged_end
     blocks = splitter()
-    for block in (*blocks.feed(data)[1:], blocks.rest()):  # the first may be the rest of an event
+    for block in (*blocks.feed(last)[1:], blocks.rest()):  # the first may be the rest of an event
         reading.feed(block)
-    end = reading.logged_end
-    return end and replace(end, released=False)  # what comes so late was not the first
+    if reading.ended:
+        reading.ended = replace(reading.ended, released=False)  # what comes so late was not the first
+    return reading
+
+
+async def _logged(store: LogStore, stream: StreamId, at: int, end: int) -> bytes:
+    data = b""
+    while at + len(data) < end:
+        data += await store.read(stream, at + len(data), end - at - len(data))
+    return data

@@ -1,4 +1,4 @@
-"""How long a provider asked us to wait."""
+"""Whether a refusal may pass, and how long its provider asked us to wait."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from .model import Headers
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 MOST_S = 86_400
 """Longer than any limit that a provider counts by: a wait beyond it is a mistake, or meant to hold a key for ever."""
+
+MAX_S = 60
+"""A provider that asks for more time than this is not waited for."""
+
+
+def may_pass(status: int) -> bool:
+    """Whether the same request may be answered otherwise soon."""
+    return status in (408, 429) or status >= 500
 
 
 def retry_after_s(headers: Headers) -> float | None:

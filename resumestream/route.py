@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .ports import Source
+from .retry_after import MAX_S, may_pass
 
-RETRY_AFTER_S = 60
-"""A provider that asks for more time than this is not waited for: its answer goes to the caller, who can."""
 BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0
 """The first wait and the longest, as in the official SDKs; each is cut by up to a quarter, at random."""
 
@@ -107,7 +106,7 @@ class Route:
                 return None
 
     def _again(self, step: Step, retry_after_s: float | None, jitter: float) -> Step | None:
-        if step.tried == self.legs[step.leg].retries or (retry_after_s or 0) > RETRY_AFTER_S:
+        if step.tried == self.legs[step.leg].retries or (retry_after_s or 0) > MAX_S:  # the caller can wait
             return None
         backoff_s = min(BACKOFF_S * 2**step.tried, MAX_BACKOFF_S) * (1 - jitter / 4)
         return Step(step.leg, step.tried + 1, max(backoff_s, retry_after_s or 0.0))
@@ -128,4 +127,4 @@ def only(source: Source, where: str) -> Route:
 
 def of_status(status: int) -> Failure:
     """What a status that is no success means."""
-    return Failure.BUSY if status in (408, 429) or status >= 500 else Failure.REFUSED
+    return Failure.BUSY if may_pass(status) else Failure.REFUSED

@@ -10,12 +10,12 @@ import pytest
 from resumestream.conclusion import Conclusion, Over
 from resumestream.endings import Ending
 from resumestream.model import Attempt, Head, NewStream, Outcome, StreamId, StreamInfo
+from resumestream.retry_after import MAX_S
 from resumestream.route import (
     BACKOFF_S,
     DECISIONS,
     FIRST,
     MAX_BACKOFF_S,
-    RETRY_AFTER_S,
     Failure,
     Leg,
     Retry,
@@ -81,7 +81,7 @@ def test_how_long_it_waits() -> None:
     assert again.after(FIRST, Retry.AGAIN, retry_after_s=7.0, jitter=0.0) == Step(0, 1, 7.0)
     assert again.after(FIRST, Retry.AGAIN, retry_after_s=0.0, jitter=1.0) == Step(0, 1, BACKOFF_S * 0.75)
     assert again.after(Step(0, 1), Retry.AGAIN, retry_after_s=None, jitter=0.0) == Step(0, 2, BACKOFF_S * 2)
-    assert again.after(FIRST, Retry.AGAIN, retry_after_s=RETRY_AFTER_S + 1, jitter=0.0) == Step(1)
+    assert again.after(FIRST, Retry.AGAIN, retry_after_s=MAX_S + 1, jitter=0.0) == Step(1)
 
 
 @pytest.mark.parametrize(

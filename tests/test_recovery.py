@@ -85,7 +85,7 @@ LINE, LAST_LINE = b'{"done":false}\n', b'{"done":true}\n'
         ("ollama", "application/x-ndjson", LINE, Outcome.INTERRUPTED),
         ("ollama", "application/json", LINE + LAST_LINE, Outcome.INTERRUPTED),
         ("bedrock", "application/vnd.amazon.eventstream", MESSAGE + LAST, Outcome.COMPLETED),
-        ("bedrock", "application/vnd.amazon.eventstream", MESSAGE * 5000 + LAST, Outcome.INTERRUPTED),
+        ("bedrock", "application/vnd.amazon.eventstream", MESSAGE * 10_000 + LAST, Outcome.INTERRUPTED),
         ("bedrock", "application/vnd.amazon.eventstream", MESSAGE, Outcome.INTERRUPTED),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_broken_answer_raises_the_sdks_own_error_now_and_later(caller: str, fa
     chance = random.Random(f"{caller} {fault}")
     at = chance.randint(1, TOKENS - 1)
     partial, event = Script(tokens=at).text, sdk.events_before_text + at
-    ends = plan(Script(tokens=TOKENS), 1, "POST", sdk.path, b'{"model": "scripted", "stream": true}', None).ends
+    ends = plan(Script(tokens=TOKENS), 1, "POST", sdk.path, b'{"model": "scripted", "stream": true}', None, {}).ends
     within_next = chance.randint(ends[event - 1] + 1, ends[event] - 1)
     broken_off = Script(tokens=TOKENS, hold_at=None if stalls else event, fault=fault, at_byte=within_next)
     outcome = "stalled" if stalls else "truncated"

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from starlette.requests import Request
 
 from .. import remote
-from ..errors import UpstreamLost, UpstreamUnreachable
 from ..identity import forwarded_key
 from ..model import Principal, Remote, StreamId, StreamInfo
 from ..ports import Answer, Dialect, LogStore, Source
 from ..route import Leg, Route
-from ..upstream import Call, Pool, RawHeaders, Resumable, Upstream, forwarded, target, without_credentials
-from ..upstream import read_on as resuming
+from ..upstream import (
+    Call,
+    Logged,
+    Pool,
+    RawHeaders,
+    Resumable,
+    Resuming,
+    Upstream,
+    every,
+    forwarded,
+    target,
+    who_asks,
+    without_credentials,
+)
 from .inbound import Inbound
 from .site import Site
-
-logger = logging.getLogger("resumestream")
 
 
 class Asked:
@@ -44,7 +52,9 @@ class Asked:
         passed = forwarded(self._request.headers.raw, own=own, last_event_id_is_ours=self._drop_last_id)
         if upstream.resume == "resumestream":
             passed.append((b"stream-exact", b"true"))
-        return Prepared(self._site, name, self._request.method, target(upstream.base_url, self._raw_path, sent), passed)
+        side = who_asks(passed) if own is None else [(b"accept-encoding", b"identity"), *own]
+        where = target(upstream.base_url, self._raw_path, sent)
+        return Prepared(self._site, name, self._request.method, where, passed, side)
 
     def route(self, prepared: Prepared, body: bytes, stream: StreamId, dialect: Dialect) -> Route:
         """Where the stream's answer may come from: this upstream, by what is `prepared` for it, then its fallbacks."""
@@ -61,7 +71,7 @@ class Asked:
         async def ready(segment: int) -> Source:
             key = forwarded_key(self._site.hub.store.secrets[0], stream, segment) if upstream.forward_key else None
             to = first.pop() if first else await self.to(name)  # credentials may change from call to call
-            return to.call(sent, key=key)
+            return to.call(sent, stream, key=key)
 
         return Leg(
             upstream.origin.authority,
@@ -86,20 +96,22 @@ class Asked:
         return None if has_body else 0
 
 
-_OF_BODY = (b"content-type", b"content-encoding", b"content-language", b"content-md5", b"digest")
-
-
 class Prepared:
     """A request as one upstream gets it, but for its body."""
 
-    def __init__(self, site: Site, name: str, method: str, where: bytes, headers: RawHeaders) -> None:
+    def __init__(
+        self, site: Site, name: str, method: str, where: bytes, headers: RawHeaders, who_asks: RawHeaders
+    ) -> None:
         self._site, self._name, self._method, self._where, self._headers = site, name, method, where, headers
         self._upstream: Upstream = site.upstreams[name]
+        self._who_asks = who_asks
 
-    def call(self, body: bytes, *, key: str | None = None) -> Source:
-        """`key`: what the upstream is to know the call by."""
+    def call(self, body: bytes, stream: StreamId, *, key: str | None = None) -> Source:
+        """The call that `stream` is of. `key`: what the upstream is to know it by."""
         call = self.through(body, key=key)
-        return Resumable(call, self._beside) if self._upstream.resume else call
+        if self._upstream.resume is None:
+            return call
+        return Resumable(call, self._side, Logged(self._site.hub.store, stream))
 
     def through(self, body: bytes | Inbound, *, length: int | None = None, key: str | None = None) -> Call:
         """The bare call. `length`: of an Inbound's body."""
@@ -111,8 +123,7 @@ class Prepared:
         def found(answered: RawHeaders) -> Remote | None:
             if kind is None or not isinstance(body, bytes):
                 return None
-            said = {name.lower(): value.decode("latin-1") for name, value in answered}
-            return remote.begun(kind, path, body, said.get(b"location"), said.get(b"stream-offset"))
+            return remote.begun(kind, path, body, dict(every(200, answered)))
 
         return Call(
             self._name,
@@ -126,37 +137,27 @@ class Prepared:
             found=found,
         )
 
-    async def _beside(self, method: str, where: str) -> Call:
-        """Another request to the same upstream, with the same credential and no body."""
-        headers = [(name, value) for name, value in self._headers if name not in _OF_BODY]
-        return Call(self._name, self._upstream, self._site.pool, method, where.encode("ascii"), headers)
+    async def _side(self, method: str, where: str) -> Call:
+        return _side(self._name, self._upstream, self._site.pool, method, where, self._who_asks)
 
 
-async def read_on(upstreams: Mapping[str, Upstream], pool: Pool, store: LogStore, info: StreamInfo) -> Answer | None:
-    """The rest of a call that another worker made, where its provider goes on with it and the credential is ours. None
-    where it cannot be had. Raises StoreError."""
+def read_on(upstreams: Mapping[str, Upstream], pool: Pool, store: LogStore, info: StreamInfo) -> Answer | None:
+    """The rest of a call that another worker made, where its provider goes on with it and the credential is ours; else
+    None. Nobody is asked yet: the answer's `receive` and `cancel` do that."""
     attempt = info.attempts[-1] if info.attempts else None
     upstream = upstreams.get(attempt.upstream) if attempt else None
-    if attempt is None or attempt.remote is None or upstream is None or not upstream.server_side:
+    if attempt is None or attempt.remote is None or info.head is None or upstream is None or not upstream.server_side:
         return None
-    own = await upstream.own_headers(Principal(info.new.principal, info.new.labels))
-    headers = [(b"accept-encoding", b"identity"), *(own or ())]
+    name, new = attempt.upstream, info.new
+    principal = Principal(new.principal, new.labels[: new.own_labels])
 
-    async def beside(method: str, where: str) -> Source:
-        return Call(attempt.upstream, upstream, pool, method, where.encode("ascii"), headers)
+    async def side(method: str, where: str) -> Call:
+        own = await upstream.own_headers(principal) or ()
+        return _side(name, upstream, pool, method, where, [(b"accept-encoding", b"identity"), *own])
 
-    base, tail = info.base, info.tail
-    first = await _logged(store, info.id, base, min(tail, base + remote.FIRST_BYTES))
-    last = await _logged(store, info.id, max(base, tail - remote.LAST_BYTES), tail)
-    try:
-        return await resuming(attempt.remote, beside, given=tail - base, first=first, last=last)
-    except (UpstreamUnreachable, UpstreamLost) as error:
-        logger.warning("stream %s cannot be read on: %s", info.id, error.message)
-        return None
+    return Resuming(attempt.remote, side, Logged(store, info.id), info.head)
 
 
-async def _logged(store: LogStore, stream: StreamId, at: int, end: int) -> bytes:
-    data = b""
-    while at + len(data) < end:
-        data += await store.read(stream, at + len(data), end - at - len(data))
-    return data
+def _side(name: str, upstream: Upstream, pool: Pool, method: str, where: str, who_asks: RawHeaders) -> Call:
+    """Another request about a call, with what says who asks and no body."""
+    return Call(name, upstream, pool, method, where.encode("ascii"), who_asks, kept=every)

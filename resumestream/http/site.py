@@ -117,6 +117,7 @@ class Site:
             fingerprint=fingerprint,
             scope=scope,
             labels=(*principal.labels, *labels),
+            own_labels=len(principal.labels),
             on_disconnect=on_disconnect or policy.on_disconnect,
             dialect=dialect,
         )

@@ -22,7 +22,7 @@ _SLICE_BYTES = 64 * 1024
 Kept = Callable[[int, RawHeaders], Headers]
 """What is kept of an answer's headers, given its status."""
 Found = Callable[[RawHeaders], Remote | None]
-"""Where the call goes on if the connection is lost, as its answer's headers say."""
+"""Where a call that succeeded goes on if the connection is lost, as its answer's headers say."""
 
 
 class Call:
@@ -60,20 +60,25 @@ class Call:
     async def open(self) -> HttpAnswer:
         """Raises UpstreamUnreachable, UpstreamLost, and whatever `body` raises; if cancelled, the connection is
         closed at once and the call may have been billed."""
-        origin = self._config.origin
-        connection = await self._pool.connect(origin, self._config.connect_s)
+        connection = await self._pool.connect(self._config.origin, self._config.connect_s)
         body, self._body = self._body, None  # the answer may take an hour; a body sent is let go
         assert body is not None
         response = await connection.request(self._request, body)
-        headers = list(response.headers)
-        head, redactor = Head(response.status_code, self._kept(response.status_code, headers)), None
+        try:
+            return self._answer(connection, response.status_code, list(response.headers))
+        except BaseException:
+            await connection.aclose()
+            raise
+
+    def _answer(self, connection: Connection, status: int, headers: RawHeaders) -> HttpAnswer:
+        head, redactor = Head(status, self._kept(status, headers)), None
         if not head.ok:
             redactor = Redactor((*credentials_in(self._request.headers), *credentials_of(self._request.target)))
             head = Head(head.status, tuple((name, redactor.text(value)) for name, value in head.headers))
         framed = _is_framed(self._request.method, head, headers)
-        return HttpAnswer(
-            self._pool, origin, connection, head, framed=framed, redactor=redactor, remote=self._found(headers)
-        )
+        found = self._found(headers) if head.ok else None
+        origin = self._config.origin
+        return HttpAnswer(self._pool, origin, connection, head, framed=framed, redactor=redactor, remote=found)
 
 
 class HttpAnswer:

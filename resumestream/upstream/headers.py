@@ -71,6 +71,9 @@ _NOT_RECORDED = HOP_BY_HOP | {
 }
 _NOT_RECORDED_PREFIXES = ("access-control-", "cross-origin-", "stream-", "proxy-", "x-accel-")
 
+_WHO_ASKS = frozenset({"openai-organization", "openai-project", "accept-encoding"})
+"""Whose a call is, for one who may act for several."""
+
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 
 
@@ -104,6 +107,17 @@ def credentials_in(request_headers: RawHeaders) -> list[str]:
     """The values of what may be a credential, by its name."""
     texts = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request_headers)
     return [value for name, value in texts if CREDENTIAL_HEADER.search(name.lower())]
+
+
+def who_asks(request_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """What of the headers that went upstream tells who asks, and nothing of what for."""
+    names = ((name.decode("latin-1").lower(), (name, value)) for name, value in request_headers)
+    return [header for name, header in names if CREDENTIAL_HEADER.search(name) or name in _WHO_ASKS]
+
+
+def every(status: int, response_headers: RawHeaders) -> Headers:
+    """All of an answer's headers, to look at and not to keep."""
+    return tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response_headers)
 
 
 def is_forwarding(name: str) -> bool:

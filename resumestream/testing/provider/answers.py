@@ -6,7 +6,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from .script import Script, token
@@ -58,6 +58,10 @@ class Grammar(ABC):
 
     def id(self, prefix: str) -> str:
         return f"{prefix}{self.number:06d}"
+
+    def padded(self, padding: str) -> Grammar:
+        """The same answer, as another connection gets it."""
+        return replace(self, script=replace(self.script, padding=padding))
 
     @property
     def tool(self) -> tuple[str, Json] | None:
@@ -139,8 +143,9 @@ class Responses(OpenAI):
         yield "response.output_item.added", {"output_index": 0, "item": empty}, 0
         place = {"item_id": self.id("msg_"), "output_index": 0, "content_index": 0}
         yield "response.content_part.added", {**place, "part": self._part("")}, 0
+        padding = {"obfuscation": self.script.padding} if self.script.padding else {}
         for k in range(self.script.tokens):
-            yield "response.output_text.delta", {**place, "delta": token(k), "logprobs": []}, 1
+            yield "response.output_text.delta", {**place, "delta": token(k), "logprobs": [], **padding}, 1
         yield "response.output_text.done", {**place, "text": self.script.text, "logprobs": []}, 0
         yield "response.content_part.done", {**place, "part": self._part(self.script.text)}, 0
         yield "response.output_item.done", {"output_index": 0, "item": self._message()}, 0

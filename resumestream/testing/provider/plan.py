@@ -102,15 +102,15 @@ def plan(
     path: str,
     request: bytes,
     fixtures: Path | None,
-    background: dict[str, Grammar] | None = None,
+    background: dict[str, Grammar],
 ) -> Plan:
     """`background`: the answers that go on without their caller, by id. Raises LookupError when the script names a
     fixture that is not there."""
-    background = {} if background is None else background
     speaks = grammar(script, number, path, request) if method == "POST" else None
     if speaks and speaks.request.get("background") is True:
         background[speaks.id("resp_")] = speaks
-    status, headers, events = _background(background, method, path) or _content(script, speaks, method, path, fixtures)
+    again = _background(script, background, method, path)
+    status, headers, events = again or _content(script, speaks, method, path, fixtures)
     if script.error_at is not None:
         events = [*events[: script.error_at], *([speaks.error_event()] if speaks else [])]
     if speaks:
@@ -124,9 +124,12 @@ def plan(
 
 
 def _background(
-    background: dict[str, Grammar], method: str, path: str
+    script: Script, background: dict[str, Grammar], method: str, path: str
 ) -> tuple[int, dict[str, str], list[Event]] | None:
-    """What OpenAI answers about a response that runs in the background. Reading it again bills nothing."""
+    """What OpenAI answers about a response that runs in the background. Reading it again bills nothing; how far it runs
+    meanwhile (`hold_at`), and whether it fails, the script of that call says."""
+    if script.status is not None or script.body is not None:
+        return None
     found, asked = _RESPONSE.search(path), dict(parse_qsl(path.partition("?")[2]))
     speaks = background.get(found["id"]) if found else None
     if found is None or speaks is None:
@@ -138,7 +141,7 @@ def _background(
         return None
     if asked.get("stream") != "true":
         return _document(200, speaks.document())
-    after = int(asked.get("starting_after", -1))
+    after, speaks = int(asked.get("starting_after", -1)), speaks.padded(script.padding)
     return 200, {"content-type": _SSE}, [Event(event.data) for event in list(speaks.events())[after + 1 :]]
 
 

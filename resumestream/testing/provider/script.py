@@ -32,6 +32,8 @@ class Script:
     prompt_tokens: int = 10
     tool: Mapping[str, Any] | None = None
     """`{"name": ..., "arguments": {...}}`: the synthesised answer ends with this tool call."""
+    padding: str = ""
+    """What OpenAI Responses puts into each piece of text against who watches lengths: other bytes at each reading."""
     body: bytes | None = None
     fixture: str | None = None
     """A transcript in the provider's fixtures folder: `NAME.json` and the body beside it, `NAME.sse` or alike."""
