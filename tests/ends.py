@@ -180,10 +180,10 @@ def error_mid(speaker: Speaker) -> Play | None:
 
 
 def error_without_its_end(speaker: Speaker) -> Play | None:
-    """All that it says is there, and the blank line is not."""
+    """All its lines are there, and the blank one is not."""
     if not (speaker.error and speaker.sse):
         return None
-    error = speaker.error.rstrip(b"\r\n")
+    error = speaker.error.removesuffix(b"\n").removesuffix(b"\r")
     return _begun(speaker, Outcome.PROVIDER_ERROR, "error_unended", chunk(error), kept=speaker.begun + error)
 
 
