@@ -12,7 +12,7 @@ from .endings import SEGMENT_ENDED, Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
 from .lifecycle import Moved, move
 from .live import Live
-from .model import Attempt, Head, Lease, Seal, Segment
+from .model import Attempt, Head, Lease, Seal, Segment, StreamInfo
 from .policy import Policy
 from .ports import LogStore
 from .pour import Pour
@@ -28,14 +28,25 @@ class Drain:
     """Calls the provider and pours its answer into the log, whole events at a time, whether or not anybody reads. Which
     call follows one that failed is the route's to say; without retries and fallbacks it is one call.
 
-    `resumed`: its first call goes on with the last one of the record, and is no new one.
+    `resumed`: its first call goes on with the last one of the record, and is no new one. `sealed` hears of the seal
+    before any reader does.
 
     Always seals, unless its lease is lost (then it writes nothing more: `fenced`) or the store fails (then readers are
     cut, and recovery seals). It never raises into its siblings.
     """
 
-    def __init__(self, store: LogStore, live: Live, route: Route, policy: Policy, *, resumed: bool = False) -> None:
+    def __init__(
+        self,
+        store: LogStore,
+        live: Live,
+        route: Route,
+        policy: Policy,
+        *,
+        sealed: Callable[[StreamInfo], None],
+        resumed: bool = False,
+    ) -> None:
         self._store, self._live, self._policy, self._resumed = store, live, policy, resumed
+        self._told = sealed
         self._route: Route | None = route
         self._next: Step | None = route.first
         self._pour: Pour | None = None
@@ -200,7 +211,9 @@ class Drain:
                 try:
                     ending = self._failed or await self._final(lease)
                     move(live.info.state, ending.moved)
-                    live.sealed(await self._store.seal(lease, self._metered(ending)))
+                    info = await self._store.seal(lease, self._metered(ending))
+                    self._told(info)
+                    live.sealed(info)
                 except StoreBusy as error:
                     logger.warning("stream %s is not sealed yet: %s", lease.stream, error.message)
                 except Exception as error:

@@ -18,6 +18,7 @@ import anyio.abc
 
 from .admission import Admission
 from .claims import Attach, Start
+from .counters import Counters
 from .drain import Drain
 from .endings import Ending
 from .errors import (
@@ -29,7 +30,7 @@ from .errors import (
 )
 from .eviction import Eviction
 from .live import Live, Windows
-from .model import Binding, Gone, Lease, NewStream, Query, StreamId, StreamInfo
+from .model import Binding, Gone, Lease, NewStream, Query, State, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import Answer, LogStore
 from .reads import Reads
@@ -111,8 +112,8 @@ class Hub:
         eviction = Eviction(store, evicted=self.reads.dropped)
         self._admission = Admission(store, policy, eviction)
         self._sweep = Sweep(store, policy, eviction, reading=self.reads.open)
-        self._watch = Watch(store, policy, self._drains, self._runs, self._adopt)
-        self.tallies = Tallies(store)
+        self.tallies, self.counters = Tallies(store), Counters()
+        self._watch = Watch(store, policy, self._drains, self._runs, self._adopt, self.counters.sealed)
         self._idle = anyio.Event()
 
     def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -126,6 +127,20 @@ class Hub:
     def worker(self) -> str:
         """This incarnation's random id."""
         return self.store.peers.me
+
+    @property
+    def drains(self) -> int:
+        """How many run, also those whose stream is sealed already, but not those that are still being claimed."""
+        return sum(drain.begun for drain in self._drains.values())
+
+    @property
+    def orphans(self) -> int:
+        """How many streams drained here lost their last reader."""
+        return sum(live.audience.orphaned for live in self._live.values())
+
+    def states(self) -> Counter[State]:
+        """Of the streams drained here, also of those that are still being claimed."""
+        return Counter(live.info.state for live in self._live.values())
 
     async def __aenter__(self) -> Self:
         """Open the store, seal what dead processes left, start watching. Raises what the store raises."""
@@ -199,12 +214,11 @@ class Hub:
         with ExitStack() as claiming:
             claiming.enter_context(self._admission.claiming(new))
             self._refuse_while_draining()
-            drains = self._drains.values()
             await self._admission.admit(
                 new,
                 outgoing.limits,
-                live=sum(drain.begun for drain in drains),
-                orphans=sum(live.audience.orphaned for live in self._live.values()),
+                live=self.drains,
+                orphans=self.orphans,
             )
             self._refuse_while_draining()
             await self._created(new, outgoing, found, claiming.pop_all())
@@ -220,7 +234,7 @@ class Hub:
             found=found,
             told=self.store.peers.changed,
         )
-        drain = Drain(self.store, live, outgoing.route, self.policy)
+        drain = Drain(self.store, live, outgoing.route, self.policy, sealed=self.counters.sealed)
         self._drains[new.id] = drain
         claimed = _Claimed(claiming)
         self._tasks.start_soon(self._run, live, drain, partial(self._lease, new, claimed))
@@ -240,7 +254,8 @@ class Hub:
             return False
         live = self._live[info.id] = Live(info, self._windows, found=True, told=self.store.peers.changed)
         route = only(Opened(answer, info.new.upstream), info.new.upstream)
-        drain = self._drains[info.id] = Drain(self.store, live, route, self.policy, resumed=True)
+        drain = Drain(self.store, live, route, self.policy, sealed=self.counters.sealed, resumed=True)
+        self._drains[info.id] = drain
 
         async def leased() -> Lease:
             return lease
@@ -371,7 +386,7 @@ class Hub:
             await live.arm().wait()
         self._deleting[stream] += 1
         try:
-            purged = await delete(self.store, stream)
+            purged = await delete(self.store, stream, sealed=self.counters.sealed)
         finally:
             self._deleting[stream] -= 1
             if not self._deleting[stream]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from .model import Entry, StreamId, Tally
+from .model import Attempt, Entry, StreamId, Tally
 from .ports import LogStore
 from .usage import Usage
 
@@ -82,8 +82,7 @@ class Sums:
     plain_retries: Calls = field(default_factory=Calls)
     """An estimate: each attach and replay as a call of its own that takes what the stream's own call took."""
 
-    def add_call(self, entry: Entry) -> None:
-        attempt = entry.attempt
+    def add_call(self, attempt: Attempt) -> None:
         self.made.add(attempt.usage)
         self.outcomes[attempt.outcome or "unknown"] += 1
         self.payload_bytes += attempt.bytes
@@ -118,7 +117,7 @@ class Meter:
         for entry in entries:
             if self._principal in (None, entry.principal):
                 for sums in self._of(entry):
-                    sums.add_call(entry)
+                    sums.add_call(entry.attempt)
                 if entry.tally != Tally():
                     known = self._answering.get(entry.stream)
                     self._answering[entry.stream] = max(known, entry, key=_answers) if known else entry

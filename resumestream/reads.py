@@ -37,6 +37,11 @@ class Reads:
         """Whether a read is open that keeps the payload from expiring."""
         return self._open[stream] > 0
 
+    @property
+    def count(self) -> int:
+        """How many reads are open."""
+        return self._open.total()
+
     @contextmanager
     def holding(self, stream: StreamId) -> Iterator[None]:
         """Keep the payload from expiring meanwhile."""

@@ -29,12 +29,25 @@ Adopt = Callable[[StreamInfo, Lease], Awaitable[bool]]
 """Whether somebody goes on with a stream that was taken over, and will end it."""
 
 
+Sealed = Callable[[StreamInfo], None]
+"""Hears of each stream that was sealed here, right after it."""
+
+
 async def _nobody(info: StreamInfo, lease: Lease) -> bool:
     return False
 
 
+def _unheard(info: StreamInfo) -> None:
+    pass
+
+
 async def recover(
-    store: LogStore, policy: Policy, *, running: Callable[[StreamId], bool], adopt: Adopt = _nobody
+    store: LogStore,
+    policy: Policy,
+    *,
+    running: Callable[[StreamId], bool],
+    adopt: Adopt = _nobody,
+    sealed: Sealed = _unheard,
 ) -> None:
     """Take over every stream whose owner is lost, and those of this process that are not `running`: given up here, they
     have no owner. Seal them, unless somebody can `adopt` them. What is damaged is left, and said. Raises StoreBusy,
@@ -55,7 +68,7 @@ async def recover(
     async def end() -> None:
         for info in left:
             try:
-                await _end(store, info, policy, adopt)
+                await _end(store, info, policy, adopt, sealed)
             except (StoreBusy, StoreFull) as error:
                 failed.append(error)
                 return
@@ -67,7 +80,7 @@ async def recover(
         raise failed[0]
 
 
-async def delete(store: LogStore, stream: StreamId) -> StreamInfo:
+async def delete(store: LogStore, stream: StreamId, *, sealed: Sealed = _unheard) -> StreamInfo:
     """Seal a stream `cancelled` if it is not sealed yet, whoever drains it, and drop its payload: a forced takeover.
 
     Cancelled, it may be sealed and not yet dropped: deleting it again does the rest. Raises StreamNotFound,
@@ -76,7 +89,7 @@ async def delete(store: LogStore, stream: StreamId) -> StreamInfo:
     while not (info := await store.stat(stream)).sealed:
         with suppress(LeaseLost, StreamSealed):
             lease, _ = await take(store, info)
-            await store.seal(lease, Ending.of("deleted").seal)
+            sealed(await store.seal(lease, Ending.of("deleted").seal))
     return await store.purge(stream, Gone.DELETED)
 
 
@@ -92,7 +105,7 @@ async def take(store: LogStore, info: StreamInfo) -> tuple[Lease, StreamInfo]:
     return lease, info
 
 
-async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt) -> None:
+async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt, sealed: Sealed) -> None:
     """Raises StoreBusy, StoreFull."""
     asked = Ending.of("given_up" if info.new.worker == store.peers.me else "process_died")
     try:
@@ -104,7 +117,7 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy, adopt: Adopt) 
             logger.warning("stream %s: its owner is lost; going on with its provider call", info.id)
             return
         ending = ending or asked
-        await store.seal(lease, ending.seal)
+        sealed(await store.seal(lease, ending.seal))
     except (StreamSealed, LeaseLost, StreamNotFound):
         return
     except (StoreBusy, StoreFull):

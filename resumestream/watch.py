@@ -14,7 +14,7 @@ from .errors import StoreError
 from .model import StreamId
 from .policy import Policy
 from .ports import LogStore
-from .recovery import Adopt, recover
+from .recovery import Adopt, Sealed, recover
 
 logger = logging.getLogger("resumestream")
 
@@ -28,7 +28,7 @@ BEATS = 3
 
 class Watch:
     """`drains` run here; `running` says whether a stream of this process has somebody here who will end it; `adopt`
-    goes on with one whose owner is lost, where that can be done."""
+    goes on with one whose owner is lost, where that can be done; `sealed` hears of those that are ended here."""
 
     def __init__(
         self,
@@ -37,9 +37,10 @@ class Watch:
         drains: Mapping[StreamId, Drain],
         running: Callable[[StreamId], bool],
         adopt: Adopt,
+        sealed: Sealed,
     ) -> None:
         self._store, self._policy, self._drains, self._running = store, policy, drains, running
-        self._adopt = adopt
+        self._adopt, self._sealed = adopt, sealed
         self._given_up = False
         self._stuck: dict[str, float] = {}
         """Lost workers whose streams could not all be ended, and when to try again."""
@@ -74,7 +75,7 @@ class Watch:
 
     async def recover(self) -> None:
         """Seal what has no owner, now. Raises StoreError."""
-        await recover(self._store, self._policy, running=self._running, adopt=self._adopt)
+        await recover(self._store, self._policy, running=self._running, adopt=self._adopt, sealed=self._sealed)
         peers = self._store.peers
         for worker in set(peers.workers()) - await self._store.owners():
             peers.bury(worker)

@@ -24,7 +24,7 @@ HOUSE = """
 errors model redaction usage
 policy lifecycle framing offsets dialects ports identity claims retry_after endings reading refusals remote
 audience metering
-stores upstream sources live eviction route tallies
+stores upstream sources live eviction route tallies counters
 pour tail recovery follower admission sweep
 drain
 watch reads

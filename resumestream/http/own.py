@@ -134,6 +134,7 @@ class OwnResponse(Response):
         try:
             await inbound.while_connected(self._send, scope, receive, send)
         except ResumeStreamError as error:
+            self._site.hub.counters.refused(error)
             refusal = problem(error, gateway=False, streams=self._site.streams_path_from(scope))
             await refusal(scope, receive, send)
         if self.background is not None:
