@@ -14,6 +14,7 @@ from typing import Any
 from resumestream import errors, policy
 from resumestream.dialects import DIALECTS
 from resumestream.errors import ResumeStreamError as BaseError
+from resumestream.http.measures import MEASURES
 from resumestream.lifecycle import ENDINGS, TRANSITIONS, Moved
 from resumestream.model import State
 from resumestream.upstream import Upstream
@@ -95,6 +96,15 @@ def dialect_table() -> str:
     )
 
 
+def metric_table() -> str:
+    """Every metric with its type, its labels and what it says."""
+    rows = [
+        [code(it.name), "counter" if it.grows else "gauge", ", ".join(map(code, it.labels)), it.meaning]
+        for it in MEASURES
+    ]
+    return table(["metric", "type", "labels", "what it says"], rows)
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
@@ -119,6 +129,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     "policy-table": policy_table,
     "upstream-table": upstream_table,
     "dialect-table": dialect_table,
+    "metric-table": metric_table,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from .endings import Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
 from .lifecycle import move
 from .live import Live
-from .model import Attempt, Head, Lease, Seal, Segment
+from .model import Attempt, Head, Lease, Seal, Segment, StreamInfo
 from .policy import Policy
 from .ports import LogStore
 from .pour import Pour
@@ -31,14 +31,25 @@ class Drain:
     """Calls the provider and pours its answer into the log, whole events at a time, whether or not anybody reads. Which
     call follows one that failed is the route's to say, and what they come to the conclusion's.
 
-    `resumed`: its first call goes on with the last one of the record, and is no new one.
+    `resumed`: its first call goes on with the last one of the record, and is no new one. `sealed` hears of the seal
+    before any reader does.
 
     Always seals, unless its lease is lost (then it writes nothing more: `fenced`) or the store fails (then readers are
     cut, and recovery seals). It never raises into its siblings.
     """
 
-    def __init__(self, store: LogStore, live: Live, route: Route, policy: Policy, *, resumed: bool = False) -> None:
+    def __init__(
+        self,
+        store: LogStore,
+        live: Live,
+        route: Route,
+        policy: Policy,
+        *,
+        sealed: Callable[[StreamInfo], None],
+        resumed: bool = False,
+    ) -> None:
         self._store, self._live, self._policy, self._resumed = store, live, policy, resumed
+        self._told = sealed
         self._route: Route | None = route
         """Let go of where no other call can follow: it holds the request, and an answer may take an hour."""
         self._pour: Pour | None = None
@@ -221,7 +232,9 @@ class Drain:
                         unrecorded = False
                     ending = self._final()
                     move(live.info.state, ending.moved)
-                    live.sealed(await self._store.seal(lease, self._seal_of(ending)))
+                    info = await self._store.seal(lease, self._seal_of(ending))
+                    self._told(info)
+                    live.sealed(info)
                 except StoreBusy as error:
                     logger.warning("stream %s is not sealed yet: %s", lease.stream, error.message)
                 except Exception as error:

@@ -207,6 +207,8 @@ class ResumeStream:
         except ConfigError:
             raise
         except ResumeStreamError as error:
+            if self._site:
+                self._site.hub.counters.refused(error)
             streams = self._site.streams_path_from(request.scope) if self._site and request else None
             return problem(error, gateway=False, streams=streams)
         return OwnResponse(site, claim, events=events)

@@ -200,6 +200,12 @@ class UpgradeUnsupported(ResumeStreamError):
     code, status = "upgrade-unsupported", 501
 
 
+class NotInstalled(ResumeStreamError):
+    """An optional part is not installed; the message says how to install it."""
+
+    code, status = "not-installed", 501
+
+
 class UpstreamRedirect(ResumeStreamError):
     """The upstream answered 3xx, which is never followed."""
 

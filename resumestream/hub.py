@@ -6,9 +6,9 @@ import logging
 import math
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 from weakref import WeakValueDictionary
@@ -17,7 +17,9 @@ import anyio
 import anyio.abc
 
 from .admission import Admission
+from .claiming import Claim, Claiming, Decide, Outgoing
 from .claims import Attach, Start
+from .counters import Counters
 from .drain import Drain
 from .endings import Ending
 from .errors import (
@@ -29,13 +31,13 @@ from .errors import (
 )
 from .eviction import Eviction
 from .live import Live, Windows
-from .model import Binding, Gone, Lease, NewStream, Outcome, Query, Seal, StreamId, StreamInfo
+from .model import Binding, Gone, Lease, NewStream, Outcome, Query, Seal, State, StreamId, StreamInfo
 from .policy import Policy, grace_s
 from .ports import Answer, LogStore
-from .reads import Hold, Reads
+from .reads import Reads
 from .recovery import delete
 from .refusals import about
-from .route import Route, only
+from .route import only
 from .sources import Opened
 from .sweep import Sweep
 from .tallies import Tallies
@@ -71,30 +73,6 @@ def _nothing(store: LogStore, info: StreamInfo) -> None:
     return None
 
 
-Decide = Callable[[Binding | None, StreamInfo | None], Start | Attach]
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """The provider call a new stream would make."""
-
-    route: Route
-    limits: Mapping[str, int] = field(default_factory=dict)
-    """The principal's own: see Principal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a create came to: `started` for the one caller whose call is being made, False for all who attach. Who has
-    it may read the stream, even if that ends and expires before."""
-
-    stream: StreamId
-    started: bool
-    hold: Hold
-    given: Callable[[], None] = lambda: None
-    """To be called when its caller gets the stream: counts the call that it spared."""
-
-
 class Hub:
     """`async with Hub(store, policy) as hub`: everything that runs, runs inside; at its end everything is sealed."""
 
@@ -117,8 +95,8 @@ class Hub:
         eviction = Eviction(store, evicted=self.reads.dropped)
         self._admission = Admission(store, policy, eviction)
         self._sweep = Sweep(store, policy, eviction, reading=self.reads.open)
+        self.tallies, self.counters = Tallies(store), Counters()
         self._watch = Watch(store, policy, self._drains, self._runs, self)
-        self.tallies = Tallies(store)
         self._idle = anyio.Event()
 
     def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -132,6 +110,20 @@ class Hub:
     def worker(self) -> str:
         """This incarnation's random id."""
         return self.store.peers.me
+
+    @property
+    def drains(self) -> int:
+        """How many run, also those whose stream is sealed already, but not those that are still being claimed."""
+        return sum(drain.begun for drain in self._drains.values())
+
+    @property
+    def orphans(self) -> int:
+        """How many streams drained here lost their last reader."""
+        return sum(live.audience.orphaned for live in self._live.values())
+
+    def states(self) -> Counter[State]:
+        """Of the streams drained here, also of those that are still being claimed."""
+        return Counter(live.info.state for live in self._live.values())
 
     async def __aenter__(self) -> Self:
         """Open the store, seal what dead processes left, start watching. Raises what the store raises."""
@@ -209,12 +201,11 @@ class Hub:
         with ExitStack() as claiming:
             claiming.enter_context(self._admission.claiming(new))
             self._refuse_while_draining()
-            drains = self._drains.values()
             await self._admission.admit(
                 new,
                 outgoing.limits,
-                live=sum(drain.begun for drain in drains),
-                orphans=sum(live.audience.orphaned for live in self._live.values()),
+                live=self.drains,
+                orphans=self.orphans,
             )
             self._refuse_while_draining()
             await self._created(new, outgoing, found, claiming.pop_all())
@@ -230,9 +221,9 @@ class Hub:
             found=found,
             told=self.store.peers.changed,
         )
-        drain = Drain(self.store, live, outgoing.route, self.policy)
+        drain = Drain(self.store, live, outgoing.route, self.policy, sealed=self.counters.sealed)
         self._drains[new.id] = drain
-        claimed = _Claimed(claiming)
+        claimed = Claiming(claiming)
         self._tasks.start_soon(self._run, live, drain, partial(self._lease, new, claimed))
         try:
             await claimed.wait()
@@ -260,7 +251,7 @@ class Hub:
             if not self._live:
                 self._idle.set()
 
-    async def _lease(self, new: NewStream, claimed: _Claimed) -> Lease | None:
+    async def _lease(self, new: NewStream, claimed: Claiming) -> Lease | None:
         """What permits the call; None where the store gave none. Decides the claim, whatever happens."""
         try:
             lease = await self.store.create(new, replaces=new.previous)
@@ -369,7 +360,7 @@ class Hub:
         self._deleting[stream] += 1
         try:
             await self._stopped_elsewhere(stream)
-            purged = await delete(self.store, stream, self._stop_call)
+            purged = await delete(self.store, stream, stop=self._stop_call, sealed=self.sealed)
         finally:
             self._deleting[stream] -= 1
             if not self._deleting[stream]:
@@ -407,7 +398,8 @@ class Hub:
         live = self._live[info.id] = Live(info, self._windows, found=True, told=self.store.peers.changed)
         live.audience.scattered()
         route = only(Opened(answer, info.new.upstream), info.new.upstream)
-        drain = self._drains[info.id] = Drain(self.store, live, route, self.policy, resumed=True)
+        drain = Drain(self.store, live, route, self.policy, sealed=self.sealed, resumed=True)
+        self._drains[info.id] = drain
 
         async def leased() -> Lease:
             return lease
@@ -427,6 +419,9 @@ class Hub:
     def stop(self, info: StreamInfo) -> None:
         """Have its provider stop, where it goes on."""
         self._spawn(partial(self._stop_call, info))
+
+    def sealed(self, info: StreamInfo) -> None:
+        self.counters.sealed(info)
 
     # --- what other processes say (ports.Duties) -----------------------------------------------------------------
 
@@ -473,23 +468,3 @@ def _newest(info: StreamInfo, live: Live | None) -> StreamInfo:
 
 def _given_up(stream: StreamId) -> StoreError:
     return StoreError("the stream's log could not be written any more", stream=stream)
-
-
-class _Claimed:
-    """The verdict on one claim, for the request that waits for it. The first one counts, and ends `claiming`."""
-
-    def __init__(self, claiming: ExitStack) -> None:
-        self._claiming = claiming
-        self._decided = anyio.Event()
-        self._error: ResumeStreamError | None = None
-
-    def decide(self, error: ResumeStreamError | None) -> None:
-        if not self._decided.is_set():
-            self._error = error
-            self._claiming.close()
-            self._decided.set()
-
-    async def wait(self) -> None:
-        await self._decided.wait()
-        if self._error:
-            raise self._error

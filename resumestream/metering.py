@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from .model import Entry
+from .model import Attempt, Entry
 from .ports import LogStore
 from .usage import Usage
 
@@ -97,13 +97,16 @@ class Sums:
 
     def add(self, entry: Entry) -> None:
         attempt, tally = entry.attempt, entry.tally
-        self.made.add(attempt.usage)
-        self.outcomes[attempt.outcome or "unknown"] += 1
-        self.payload_bytes += attempt.bytes
+        self.add_call(attempt)
         self.attaches += tally.attaches
         self.replays += tally.replays
         if asked := tally.attaches + tally.replays:
             self.plain_retries.add(attempt.usage, asked)
+
+    def add_call(self, attempt: Attempt) -> None:
+        self.made.add(attempt.usage)
+        self.outcomes[attempt.outcome or "unknown"] += 1
+        self.payload_bytes += attempt.bytes
 
     def __iadd__(self, more: Sums) -> Self:
         self.made += more.made

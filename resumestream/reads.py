@@ -57,6 +57,11 @@ class Reads:
         """For who is promised the stream and does not read it yet."""
         return self._holds.setdefault(stream, Hold())
 
+    @property
+    def count(self) -> int:
+        """How many reads are open."""
+        return self._open.total()
+
     @contextmanager
     def holding(self, stream: StreamId) -> Iterator[None]:
         """Keep the payload from expiring meanwhile."""

@@ -27,7 +27,7 @@ BLOCK_BYTES = 256 * 1024
 
 
 class Heir(Protocol):
-    """Sees to provider calls whose owner is lost, where the provider goes on with them by itself. Never waits."""
+    """Sees to streams whose owner is lost, and to their calls where the provider goes on by itself. Never waits."""
 
     def adopt(self, info: StreamInfo, lease: Lease) -> bool:
         """Whether it goes on with the stream, and will end it."""
@@ -37,8 +37,16 @@ class Heir(Protocol):
         """Have the provider stop."""
         ...
 
+    def sealed(self, info: StreamInfo) -> None:
+        """Hears of each stream that was sealed here, right after it."""
+        ...
+
 
 async def _leave(info: StreamInfo) -> None:
+    pass
+
+
+def _unheard(info: StreamInfo) -> None:
     pass
 
 
@@ -75,10 +83,14 @@ async def recover(store: LogStore, policy: Policy, *, running: Callable[[StreamI
 
 
 async def delete(
-    store: LogStore, stream: StreamId, stop: Callable[[StreamInfo], Awaitable[None]] = _leave
+    store: LogStore,
+    stream: StreamId,
+    *,
+    stop: Callable[[StreamInfo], Awaitable[None]] = _leave,
+    sealed: Callable[[StreamInfo], None] = _unheard,
 ) -> StreamInfo:
     """Seal a stream `cancelled` if it is not sealed yet, whoever drains it, `stop` its provider call then, and drop its
-    payload: a forced takeover.
+    payload: a forced takeover. `sealed` hears of the seal.
 
     Cancelled, it may be sealed and not yet dropped: deleting it again does the rest. Raises StreamNotFound,
     StoreError.
@@ -86,7 +98,7 @@ async def delete(
     while not (info := await store.stat(stream)).sealed:
         with suppress(LeaseLost, StreamSealed):
             lease, info = await take(store, info)
-            await store.seal(lease, Ending.of("deleted").seal)
+            sealed(await store.seal(lease, Ending.of("deleted").seal))
             await stop(info)
     return await store.purge(stream, Gone.DELETED)
 
@@ -118,7 +130,7 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy, heir: Heir) ->
             logger.warning("stream %s: its owner is lost; going on with its provider call", info.id)
             return
         ending = ended or asked
-        await store.seal(lease, _metered(ending.sealing(info.attempts), reading))
+        heir.sealed(await store.seal(lease, _metered(ending.sealing(info.attempts), reading)))
         if ended is None:
             heir.stop(info)
     except (StreamSealed, LeaseLost, StreamNotFound):

@@ -25,10 +25,14 @@ class Tallies:
         self._store = store
         self._counts: dict[StreamId, Tally] = {}
         self._turn = anyio.Lock()
+        self.total = Tally()
+        """Of all streams, since this process started."""
 
     def asked_again(self, stream: StreamId, *, sealed: bool) -> None:
         """One caller gets the stream instead of a call of its own."""
-        self._add(stream, Tally(replays=1) if sealed else Tally(attaches=1))
+        once = Tally(replays=1) if sealed else Tally(attaches=1)
+        self.total += once
+        self._add(stream, once)
 
     async def run(self) -> None:
         """Tell the store now and then, for ever."""

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.lowlevel
 
-from resumestream.hub import Hub, Outgoing, mint
+from resumestream.claiming import Outgoing
+from resumestream.hub import Hub, mint
 from resumestream.model import Head, NewStream, StreamInfo
 from resumestream.policy import Policy
 from resumestream.route import only

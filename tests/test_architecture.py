@@ -24,10 +24,11 @@ HOUSE = """
 errors model redaction usage retry_after
 policy lifecycle framing offsets dialects ports identity claims endings reading refusals remote route conclusion
 audience metering
-stores upstream sources live eviction tallies
+stores upstream sources live eviction tallies counters
 pour tail recovery follower admission sweep
 drain
 watch reads
+claiming
 hub
 http
 embed

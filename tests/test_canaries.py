@@ -1,4 +1,4 @@
-"""Credentials and prompts planted in requests turn up nowhere: not in files, logs, answers or tracebacks."""
+"""Credentials and prompts planted in requests turn up nowhere: not in files, logs, answers, metrics or tracebacks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from resumestream import Policy, Principal, ResumeStream, Upstream
+from resumestream.http.mount import alone
 from resumestream.testing import Script, ScriptedProvider, running
 
 from .bare import connected, exchange, request
@@ -134,6 +135,13 @@ class Told:
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
         return self.seen(self.client.ask(method, path, body, **headers))
+
+    def operations(self) -> None:
+        """What an operator is told, by whom every secret is shown."""
+        operator = Client(self.base + "/ops", **HEADERS)
+        for path in ("/metrics", "/usage?by=model", "/usage?by=label", "/usage?by=principal"):
+            reply = self.seen(operator.get(path + QUERY.replace("?", "&" if "?" in path else "?")))
+            assert (reply.status, len(reply.body) > 100) == (200, True)
 
     def bare(self, *data: bytes) -> Reply:
         return self.seen(exchange(self.base, b"".join(data)))
@@ -312,7 +320,8 @@ def app(store: str, provider: str, dead: int) -> Starlette:
     async def own(request: Request) -> Response:
         return await streams.response(key=KEY, source=raising, request=request)
 
-    host = Starlette(routes=[Route("/own", own)])
+    # For the operator: the same faces as those of a server of its own, so that the loopback rule admits the test
+    host = Starlette(routes=[Route("/own", own), Mount("/ops", alone(streams.asgi))])
     streams.install(host, "/llm")
     return host
 
@@ -339,6 +348,7 @@ def test_canaries_turn_up_nowhere(server: Any, store: str, tmp_path: Path, recor
             told = Told(base)
             for scenario in SCENARIOS:
                 scenario(told, provider)
+                told.operations()
                 assert not found_in_files(root), scenario.__name__
             provider.script(Script(tokens=5, hold_at=2))
             live: Reading = told.client.open("POST", CHAT + QUERY, CHAT_BODY, idempotency_key=f"{KEY}.live")

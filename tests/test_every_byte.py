@@ -13,7 +13,8 @@ from typing import Literal
 import anyio
 import pytest
 
-from resumestream.hub import Hub, Outgoing
+from resumestream.claiming import Outgoing
+from resumestream.hub import Hub
 from resumestream.model import Outcome, StreamInfo
 from resumestream.policy import Policy
 from resumestream.route import only

@@ -11,9 +11,10 @@ import anyio.lowlevel
 import pytest
 
 from resumestream import drain
+from resumestream.claiming import Outgoing
 from resumestream.endings import Ending
 from resumestream.errors import StoreBusy, StoreError, StoreFull, UpstreamLost, UpstreamUnreachable
-from resumestream.hub import Hub, Outgoing
+from resumestream.hub import Hub
 from resumestream.model import Attempt, Head, NewStream, Outcome, Remote, StreamInfo
 from resumestream.ports import Source
 from resumestream.route import Leg, Route

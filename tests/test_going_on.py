@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 import pytest
 
+from resumestream.claiming import Outgoing
 from resumestream.endings import Ending
 from resumestream.errors import UpstreamLost
-from resumestream.hub import Hub, Outgoing
+from resumestream.hub import Hub
 from resumestream.live import NEAR_BYTES
 from resumestream.model import Attempt, Head, NewStream, Outcome, Remote, StreamId, StreamInfo
 from resumestream.policy import Policy

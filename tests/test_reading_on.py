@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from resumestream import Policy, Upstream, remote
+from resumestream.claiming import Outgoing
 from resumestream.errors import UpstreamLost
-from resumestream.hub import Outgoing
 from resumestream.model import Head, Remote
 from resumestream.remote import Behind, Place
 from resumestream.route import only

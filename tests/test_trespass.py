@@ -132,6 +132,46 @@ def test_neither_keys_nor_labels_nor_cursors_lead_to_others(attacked: Site) -> N
     attacked.serves()
 
 
+# --- what operators see ------------------------------------------------------------------------------------------
+
+OPERATIONS = [(method, path) for method in ("GET", "HEAD", "POST", "DELETE") for path in (
+    "/metrics", "/metrics?name[]=x", "/usage", "/usage?by=principal", "/usage?by=label&since=1h", "/usage?by=nonsense"
+)]  # fmt: skip
+
+
+def test_nobodys_numbers_are_in_a_host_app_without_a_hook(attacked: Site) -> None:
+    """On every route, whatever is shown: the 404 of a path that never was, byte for byte."""
+    attacked.client("owner").post("operated", stream_label="operated")
+    ticket = attacked.streams.ticket(attacked.client("owner").post("operated").stream)
+    nobody = Client(f"{attacked.base}/llm", authorization="", x_forwarded_for="192.0.2.1")
+    for client in (attacked.client("owner"), attacked.client("foreign"), attacked.client("operators"), nobody):
+        for method, path in OPERATIONS:
+            mark = "&" if "?" in path else "?"
+            for asked in (path, f"{path}{mark}ticket={ticket}", f"{path}{mark}key=operators"):
+                reply = client.ask(method, asked)
+                assert reply.status == 404, (method, asked)
+                assert looks(reply, "-")[1:] == looks(client.ask(method, "/usage/never"), "-")[1:], (method, asked)
+    attacked.serves()
+
+
+def test_what_operators_see_is_nothing_to_a_foreign_principal(hooked: Site) -> None:
+    """Whom the hook refuses finds no route; whom it admits sees their own sums, and of the numbers of all nothing."""
+    ann, eve, bob = hooked.client("ann"), hooked.client("eve"), hooked.client("bob")
+    boss = hooked.client("boss")
+    ann.post("operated", stream_label="operated")
+    for method, path in OPERATIONS:
+        assert bob.ask(method, path).status == 404, (method, path)
+    for who in (ann, eve, bob):
+        assert looks(who.get("/metrics"), "-") == looks(who.get("/usage/never"), "-")
+    for by in ("model", "label", "principal"):
+        told = eve.get(f"/usage?by={by}")
+        assert (told.json["total"]["calls"], told.json["groups"]) == (0, [])
+        assert ann.get(f"/usage?by={by}").json["total"]["calls"] > 0
+    told = boss.get("/metrics")
+    assert told.status == 200
+    assert not [word for word in (b"ann", b"operated", b"principal=") if word in told.body]
+
+
 # --- tickets -----------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +324,10 @@ def test_no_preflight_succeeds(attacked: Site, path: str) -> None:
 
 
 async def nobody_may(conn: HTTPConnection, action: str) -> Principal | None:
-    return Principal("ann") if conn.headers.get("authorization") == "Bearer ann" else None
+    """Ann and Eve are two users who see what they pay, the boss operates, and everybody else is nobody."""
+    name = conn.headers.get("authorization", "").removeprefix("Bearer ")
+    operates = name == "boss" or not conn.url.path.endswith("/metrics")
+    return Principal(name, admin=name == "boss") if name in ("ann", "eve", "boss") and operates else None
 
 
 @pytest.fixture(scope="module", params=SERVERS)

@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from resumestream.claiming import Outgoing
 from resumestream.claims import Attach, Start, Terms, decide
 from resumestream.errors import StreamGone, StreamNotFound, UpstreamLost
-from resumestream.hub import Hub, Outgoing
+from resumestream.hub import Hub
 from resumestream.model import Binding, Outcome, StreamInfo
 from resumestream.policy import Policy
 from resumestream.route import Leg, Route

@@ -47,16 +47,18 @@ class LogAnswer:
         keepalive_s: float,
         send_s: float,
         on_start: Callable[[], None] = lambda: None,
+        on_end: Callable[[int], None] = lambda payload_bytes: None,
     ) -> None:
         self._tail, self._form = tail, form
         self._status = status
         self._headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         self._keepalive_s = keepalive_s if form.keepalive else float("inf")
         self._send_s = send_s
-        self._on_start = on_start
+        self._on_start, self._on_end = on_start, on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the whole answer. Never raises for what the stream or the client does; cancelled, the answer is cut."""
+        began = self._tail.at
         try:
             headers, self._headers = self._headers, []
             await send({"type": "http.response.start", "status": self._status, "headers": headers})
@@ -69,6 +71,8 @@ class LogAnswer:
         except BaseException:
             cut(scope)  # a middleware that swallows this must not end the answer as if it were whole
             raise
+        finally:
+            self._on_end(self._tail.at - began)
         cut(scope)
 
     async def _pump(self, send: Send) -> bytes | None:

@@ -19,14 +19,16 @@ from ..errors import (
     NotFound,
     NotStarted,
     ResumeStreamError,
-    StoreError,
     UpgradeUnsupported,
 )
 from .gateway import Gateway
 from .guard import finishing
 from .limits import check_head
+from .metrics import metrics
 from .mount import is_alone, split
+from .operators import NOTHING
 from .problems import problem
+from .readiness import unready
 from .site import Site
 from .streams import Streams
 from .usage import usage
@@ -36,6 +38,7 @@ logger = logging.getLogger("resumestream")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RESERVED = frozenset({"streams", "ds", "usage", "healthz", "readyz", "metrics", "ui"})
 """First path segments that no upstream may be named."""
+OPERATIONS = {"usage": usage, "metrics": metrics}
 
 NOT_STARTED = """\
 resumestream is mounted but was not started: a mounted app gets no lifespan of its own. Add one of these:
@@ -70,6 +73,8 @@ class Faces:
         except ResumeStreamError as error:
             if isinstance(error, ConfigError | HeadersFailed):
                 logger.exception("the application is to blame for a refusal")
+            if site:
+                site.hub.counters.refused(error)
             refusal = problem(error, gateway=gateway, streams=site.streams_path(scope) if site else None)
             if error.closes and scope.get("http_version", "").startswith("1"):
                 refusal.headers["connection"] = "close"
@@ -94,23 +99,16 @@ class Faces:
             return partial(Streams(site), unquote(rest.decode("latin-1")))
         if first in ("healthz", "readyz") and not rest:
             return await _health(site, ready=first == "readyz")
-        if first == "usage" and not rest:
-            return await usage(site, Request(scope), whole_app=self._whole_app or is_alone(scope))
+        if first in OPERATIONS and not rest:
+            return await OPERATIONS[first](site, Request(scope), whole_app=self._whole_app or is_alone(scope))
         if first in RESERVED or not first:
-            raise NotFound("Nothing answers here. There is /{upstream}/{path}, /streams, /healthz and /readyz.")
+            raise NotFound(NOTHING)
         return await Gateway(site).answer(first, rest, scope, receive)
 
 
 async def _health(site: Site, *, ready: bool) -> Response:
     """`healthz`: the process answers. `readyz`: it takes new streams and the store can write."""
-    why = ""
-    if ready and site.hub.draining:
-        why = "draining"
-    elif ready:
-        try:
-            await site.hub.store.probe()
-        except StoreError as error:
-            why = error.message
+    why = await unready(site.hub) if ready else ""
     body = {"status": "unavailable", "why": why} if why else {"status": "ok"}
     return JSONResponse(body, status_code=503 if why else 200, headers={"cache-control": "no-store"})
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import claims
+from ..claiming import Claim, Outgoing
 from ..dialects import expected, named, spoken
 from ..errors import RequestTooLarge, UnknownUpstream, UpstreamRedirect
-from ..hub import Claim, Outgoing
 from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
 from ..model import Principal, StreamInfo
 from ..offsets import Position

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import claims
+from ..claiming import Claim, Outgoing
 from ..dialects import named, spoken
 from ..errors import ConfigError, NoEvents, ResumeStreamError, StreamNotFound
-from ..hub import Claim, Outgoing
 from ..identity import key_hash
 from ..model import Binding, Principal, StreamId, StreamInfo
 from ..offsets import Position, is_token, parse_last_event_id
@@ -135,6 +135,7 @@ class OwnResponse(Response):
         try:
             await inbound.while_connected(self._send, scope, receive, send)
         except ResumeStreamError as error:
+            self._site.hub.counters.refused(error)
             refusal = problem(error, gateway=False, streams=self._site.streams_path_from(scope))
             await refusal(scope, receive, send)
         if self.background is not None:

@@ -149,4 +149,5 @@ class Site:
             keepalive_s=self.policy.keepalive_s,
             send_s=self.policy.send_s,
             on_start=lambda: self.hub.found(info.id),
+            on_end=self.hub.counters.given,
         )

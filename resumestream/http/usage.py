@@ -7,21 +7,18 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..errors import InvalidQuery, MethodNotAllowed, NotFound, Unauthorized
+from ..errors import InvalidQuery, MethodNotAllowed
 from ..metering import By, duration_s, metered
-from ..model import Principal
 from ..ports import LogStore
 from .headers import timestamp
+from .operators import operator
 from .site import Site
 
 
 async def usage(site: Site, request: Request, *, whole_app: bool) -> Response:
-    """The caller's own sums, or for an admin everybody's. `whole_app`: no host app lies around the faces.
-
-    In a host app there is nothing here, unless its hook admits the caller: raises NotFound. Otherwise raises
-    Unauthorized, AuthorizeRequired, and MethodNotAllowed and InvalidQuery.
-    """
-    principal = await _operator(site, request, whole_app)
+    """The caller's own sums, or for an admin everybody's. Who gets any: see `operator`. Raises what that raises,
+    MethodNotAllowed and InvalidQuery."""
+    principal = await operator(site, request, whole_app=whole_app)
     if request.method != "GET":
         raise MethodNotAllowed(f"This path takes GET, not {request.method[:16]!a}.")
     by, since = request.query_params.get("by", By.MODEL), request.query_params.get("since")
@@ -42,16 +39,3 @@ async def report(store: LogStore, by: By, ago_s: float | None, principal: str | 
     since = None if ago_s is None else max(0.0, now - ago_s)
     times = {"since": None if since is None else timestamp(since), "until": timestamp(now)}
     return {**times, **await metered(store, by, since=since or 0.0, principal=principal)}
-
-
-async def _operator(site: Site, request: Request, whole_app: bool) -> Principal:
-    nothing = NotFound("Nothing answers here.")
-    if not whole_app and site.access.authorize is None:
-        raise nothing
-    try:
-        # As where a credential of ours is spent: whoever shows one of their own is no operator for that
-        return await site.access.principal(request, "operate", server_side=True, keyed=False)
-    except Unauthorized:
-        if whole_app:
-            raise
-        raise nothing from None
