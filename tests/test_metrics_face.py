@@ -40,7 +40,8 @@ def provider() -> Iterator[ScriptedProvider]:
 async def hook(conn: HTTPConnection, action: Action) -> Principal | None:
     """`Bearer scraper` alone operates; `Bearer no` is nobody, and everybody else who they say."""
     name = conn.headers.get("authorization", "").removeprefix("Bearer ") or "no"
-    return None if name == "no" or (action == "operate" and name != "scraper") else Principal(name)
+    no = name == "no" or (action == "operate" and name != "scraper")
+    return None if no else Principal(name, admin=name == "scraper")
 
 
 def scrape(client: Client) -> Series:
@@ -89,7 +90,7 @@ def test_counters_are_the_providers_ledger(provider: ScriptedProvider, server: s
     with served(provider, upstreams=upstreams, authorize=hook, server=server) as client:
         size = called(client, provider)
         (call,) = provider.ledger()
-        told = client.get("/usage", authorization="Bearer ann").json["total"]
+        told = client.get("/usage", authorization="Bearer scraper").json["total"]
         until(lambda: value(client, "reader_payload_bytes_total") == 4 * size)
         assert value(client, "provider_calls_total", upstream="openai", outcome="completed") == 1
         assert value(client, "provider_payload_bytes_total", upstream="openai") == size == told["bytes"]
