@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -50,10 +51,12 @@ class Exchange:
     def __exit__(self, *exc: object) -> None:
         self.socket.close()
 
-    def reset(self) -> None:
-        """Close with RST."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self.socket.close()
+    def leave(self, *, reset: bool = False) -> None:
+        """Have whoever waits for this answer, in another thread, get Cut: the peer gets FIN now, or RST as we close."""
+        with contextlib.suppress(OSError):
+            if reset:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.socket.shutdown(socket.SHUT_RD if reset else socket.SHUT_RDWR)
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Send the request and wait for the head of its answer."""
@@ -75,19 +78,13 @@ class Exchange:
             yield bytes(event.data)
 
     def _next(self) -> h11.Event:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            try:
-                received = self.socket.recv(65536)
-            except TimeoutError:
-                raise Silent from None
-            except OSError as error:
-                raise Cut(str(error)) from error
-            try:
-                self._http.receive_data(received)
-                if not received and self._http.their_state is h11.SEND_RESPONSE:
-                    raise Cut("FIN before the answer")
-            except h11.RemoteProtocolError as error:
-                raise Cut(str(error)) from error
+        try:
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                self._http.receive_data(self.socket.recv(65536))
+        except TimeoutError:
+            raise Silent from None
+        except (OSError, h11.RemoteProtocolError) as error:
+            raise Cut(str(error)) from error
         if isinstance(event, h11.ConnectionClosed):
             raise Cut("FIN before the answer")
         return event

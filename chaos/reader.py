@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -80,10 +79,7 @@ class Reader:
         self._left = True
         self._may_read.set()
         if self._exchange is not None:
-            if reset:
-                self._exchange.reset()
-            else:
-                self._shut(self._exchange.socket)
+            self._exchange.leave(reset=reset)
 
     def pause(self) -> None:
         """Read nothing more for now; buffers fill."""
@@ -91,13 +87,6 @@ class Reader:
 
     def resume(self) -> None:
         self._may_read.set()
-
-    @staticmethod
-    def _shut(sock: socket.socket) -> None:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     # --- its thread ----------------------------------------------------------------------------------------------
 
