@@ -17,7 +17,11 @@ from .process import Process
 StoreKind = Literal["memory", "sqlite", "filesystem"]
 Loop = Literal["asyncio", "trio"]
 
-STORES: Mapping[StoreKind, str] = {"memory": "memory:", "sqlite": "sqlite:///{}/streams.db", "filesystem": "file://{}/log"}
+STORES: Mapping[StoreKind, str] = {
+    "memory": "memory:",
+    "sqlite": "sqlite:///{}/streams.db",
+    "filesystem": "file://{}/log",
+}
 COMMANDS: Mapping[Loop, list[str]] = {
     "asyncio": [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "{app}"],
     "trio": [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:{port}", "{app}"],
@@ -92,20 +96,29 @@ class Server:
     """`with Server(...) as server:`: workers on one store. All are dead on exit."""
 
     def __init__(
-        self, configuration: Configuration, options: Options, addresses: Mapping[str, str], directory: Path, workers: int
+        self,
+        configuration: Configuration,
+        options: Options,
+        addresses: Mapping[str, str],
+        directory: Path,
+        workers: int,
     ) -> None:
         """`addresses`: upstream to its URL."""
         self.store = STORES[configuration.store].format(directory)
         target = {
             "store": self.store,
-            "upstreams": {name: {"base_url": url, **options.upstreams.get(name, {})} for name, url in addresses.items()},
+            "upstreams": {
+                name: {"base_url": url, **options.upstreams.get(name, {})} for name, url in addresses.items()
+            },
             "policy": options.policy,
         }
         environment = {**os.environ, "CHAOS_TARGET": json.dumps(target)}
         self.workers = []
         for number in range(1, workers + 1):
             port = _free_port()
-            command = [part.format(port=port, app="chaos.targets.embedded:app") for part in COMMANDS[configuration.loop]]
+            command = [
+                part.format(port=port, app="chaos.targets.embedded:app") for part in COMMANDS[configuration.loop]
+            ]
             log = directory / f"worker-{number}.log"
             self.workers.append(Worker(number, command, environment, log, port))
 

@@ -1,0 +1,62 @@
+"""When everything was done: wait until it is over, and write down all that can be seen."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from .history import History, Record
+from .process import Failed
+from .server import Worker
+from .stage import CREDENTIAL, PROMPT, Stage
+
+NOT_OURS = ("provider.log", "toxiproxy.log")
+
+
+def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
+    """Fill `history`. Every reader has ended and every stream is sealed within that time, or it raises Failed."""
+    deadline = time.monotonic() + within_s
+    for reader in stage.readers.values():
+        reader.join(within_s=max(0.1, deadline - time.monotonic()))
+    history.reads = [reader.read() for reader in stage.readers.values()]
+    turns = {reader.stream: reader.request.turn for reader in stage.readers.values() if reader.stream}
+    for stream, turn in turns.items():
+        sealed_s = stage.sealed(stream, within_s=max(0.1, deadline - time.monotonic()))
+        after_s = sealed_s - stage.faulted_s if stage.faulted_s else None
+        history.records += [_record(stage, worker, stream, turn, after_s) for worker in stage.workers]
+    history.calls = stage.provider.calls()
+    history.canaries = (CREDENTIAL.encode(), PROMPT.encode())
+    history.traces = {
+        str(path.relative_to(stage.directory)): path.read_bytes()
+        for path in sorted(stage.directory.rglob("*"))
+        if path.is_file() and path.name not in NOT_OURS
+    }
+
+
+def _record(stage: Stage, worker: Worker, stream: str, turn: str, after_s: float | None) -> Record:
+    info = json.loads(stage.ask(worker.number, "GET", f"/streams/{stream}/info").body)
+    segments = range(1, 1 + max(1, len(info.get("segments", ()))))
+    return Record(
+        stream=stream,
+        turn=turn,
+        asked=f"worker {worker.number}",
+        state=info["state"],
+        outcome=info.get("outcome") or "",
+        detail=(info.get("detail") or {}).get("code", ""),
+        payload={segment: _payload(stage, worker, stream, segment) for segment in segments},
+        sealed_after_s=after_s,
+    )
+
+
+def _payload(stage: Stage, worker: Worker, stream: str, segment: int) -> bytes:
+    """A segment, page by page."""
+    payload = b""
+    prefix = f"s{segment:02}." if segment > 1 else ""
+    while True:
+        path = f"/streams/{stream}?offset={prefix}{len(payload):016}"
+        page = stage.ask(worker.number, "GET", path)
+        if page.status != 200:
+            raise Failed(f"worker {worker.number} answers {page.status} to {path}: {page.body[:500]!r}")
+        payload += page.body
+        if page.headers.get("stream-closed") or not page.body:
+            return payload

@@ -1,0 +1,77 @@
+"""A scenario: what is wanted, what is done, and what may come of it. Playing one gives a verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .actions import Action
+from .aftermath import observe
+from .checker import Violation, check
+from .history import Bounds, History, Turn
+from .process import Failed
+from .server import CONFIGURATIONS, Configuration, Options
+from .stage import UPSTREAM, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    name: str
+    what: str
+    """One sentence for people."""
+    turns: tuple[Turn, ...]
+    steps: tuple[Action, ...]
+    workers: int = 1
+    upstreams: tuple[str, ...] = (UPSTREAM,)
+    options: Options = field(default_factory=Options)
+    bounds: Bounds = field(default_factory=Bounds)
+    durable: bool = False
+    """It needs a store that survives its process."""
+
+    def configurations(self) -> Sequence[Configuration]:
+        return [chosen for chosen in CONFIGURATIONS if not (self.durable and chosen.store == "memory")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    scenario: str
+    configuration: str
+    violations: tuple[Violation, ...] = ()
+    failure: str = ""
+    """Why it could not be played to its end; empty: it was."""
+    seconds: float
+    calls: int = 0
+    """Of the provider."""
+
+    @property
+    def held(self) -> bool:
+        return not self.violations and not self.failure
+
+
+def play(scenario: Scenario, configuration: Configuration, directory: Path) -> Verdict:
+    """All of it, for real. What it wrote stays in `directory`, an empty one."""
+    began = time.monotonic()
+    history = History(turns=list(scenario.turns), bounds=scenario.bounds)
+    failure = ""
+    try:
+        with Stage(
+            directory, configuration, scenario.options, workers=scenario.workers, upstreams=scenario.upstreams
+        ) as stage:
+            for number, step in enumerate(scenario.steps, 1):
+                try:
+                    step.act(stage)
+                except Failed as error:
+                    raise Failed(f"step {number}, {step}: {error}") from error
+            observe(stage, history)
+    except Failed as error:
+        failure = str(error)
+    return Verdict(
+        scenario=scenario.name,
+        configuration=str(configuration),
+        violations=tuple(check(history)) if not failure else (),
+        failure=failure,
+        seconds=time.monotonic() - began,
+        calls=len(history.calls),
+    )
