@@ -74,7 +74,7 @@ class Exchange:
 
     def data(self) -> Iterator[bytes]:
         """The body as it comes, to the end as framed."""
-        while not isinstance(event := self._next(), h11.EndOfMessage):
+        while isinstance(event := self._next(), h11.Data):
             yield bytes(event.data)
 
     def _next(self) -> h11.Event:
@@ -87,6 +87,7 @@ class Exchange:
             raise Cut(str(error)) from error
         if isinstance(event, h11.ConnectionClosed):
             raise Cut("FIN before the answer")
+        assert isinstance(event, h11.Event)
         return event
 
 
