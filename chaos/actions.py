@@ -7,23 +7,18 @@ upstream's, or `worker-N` for the one in front of that worker's clients.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .process import Failed
+from .aftermath import trespass
+from .dialects import PATHS, Dialect
+from .history import End
+from .process import DEADLINE_S, Failed
 from .provider import TURN
 from .reader import Form, Request
-from .stage import OURS, PROMPT, UPSTREAM, Stage
-
-PATHS = {
-    "openai-chat": "/v1/chat/completions",
-    "openai-responses": "/v1/responses",
-    "anthropic": "/v1/messages",
-    "gemini": "/v1beta/models/scripted:streamGenerateContent?alt=sse",
-}
-"""Dialect to the path that the scripted provider answers in it."""
-
+from .stage import ENDED_STATES, OURS, PROMPT, UPSTREAM, Between, Stage
 
 class Action(Protocol):
     def act(self, stage: Stage) -> None:
@@ -41,27 +36,43 @@ class Post:
     turn: str
     label: str = "caller"
     worker: int = 1
-    dialect: str = "openai-chat"
+    key: str = ""
+    """Empty: the turn's name."""
+    prompt: str = PROMPT
+    dialect: Dialect | None = None
+    """None: the cell's."""
     upstream: str = UPSTREAM
     headers: Mapping[str, str] = field(default_factory=dict)
+    resumes: str = ""
+    """A reader: go on from where that one got to."""
+    consents: str = ""
+    """A reader: pay again for the stream that it had."""
 
     def act(self, stage: Stage) -> None:
-        body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": PROMPT}], "input": PROMPT}
+        headers = dict(self.headers)
+        if self.resumes:
+            headers["stream-offset"] = str(stage.readers[self.resumes].read().reached)
+        if self.consents:
+            headers["stream-retry"] = stage.readers[self.consents].stream
+        stage.begin(self.label, self.worker, self.request(self.dialect or stage.dialect, headers))
+
+    def request(self, dialect: Dialect, headers: Mapping[str, str]) -> Request:
+        asked = self.prompt
+        body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": asked}], "input": asked}
         own = {
             **OURS,
             "content-type": "application/json",
-            "idempotency-key": self.turn,
+            "idempotency-key": self.key or self.turn,
             "stream-exact": "true",
             TURN: self.turn,
         }
-        request = Request(
+        return Request(
             turn=self.turn,
             method="POST",
-            path=f"/{self.upstream}{PATHS[self.dialect]}",
+            path=f"/{self.upstream}{PATHS[dialect]}",
             body=json.dumps(body).encode(),
-            headers={**own, **self.headers},
+            headers={**own, **headers},
         )
-        stage.begin(self.label, self.worker, request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +101,26 @@ class Until:
     """Wait until a reader has so many bytes, or has ended."""
 
     label: str
-    size: int = 1
+    size: int | Between = 1
 
     def act(self, stage: Stage) -> None:
-        stage.readers[self.label].until(self.size)
+        stage.readers[self.label].until(stage.draw(self.size))
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """Wait until a reader has all that the provider has sent of its turn, while that waits."""
+
+    label: str = "caller"
+
+    def act(self, stage: Stage) -> None:
+        reader = stage.readers[self.label]
+        deadline = time.monotonic() + DEADLINE_S
+        sent = max((call.sent for call in stage.provider.calls() if call.turn == reader.request.turn), key=len)
+        while reader.read().reached < len(sent):
+            if reader.end is not None or time.monotonic() > deadline:
+                raise Failed(f"{reader.name} has {reader.read().reached} of {len(sent)} bytes")
+            time.sleep(0.005)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +163,53 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """Wait for a reader's end; its answer is to have one of these statuses, and to end so. 0: no status line."""
+
+    label: str
+    statuses: tuple[int, ...]
+    ends: tuple[End, ...] = tuple(End)
+
+    def act(self, stage: Stage) -> None:
+        read = stage.readers[self.label].join().read()
+        if read.status not in self.statuses or read.end not in self.ends:
+            raise Failed(f"{self.label} got {read.status}, {read.end}, not {self.statuses}, {self.ends}")
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Wait for the heads of some answers: all of one stream, or each of its own."""
+
+    labels: tuple[str, ...]
+    together: bool = True
+
+    def act(self, stage: Stage) -> None:
+        streams = {stage.readers[label].until(0).stream for label in self.labels}
+        if len(streams) != (1 if self.together else len(self.labels)) or "" in streams:
+            raise Failed(f"{', '.join(self.labels)} are at {len(streams)} streams: {sorted(streams)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trespass:
+    """A stranger asks for the stream, while it is as it is."""
+
+    of: str = "caller"
+
+    def act(self, stage: Stage) -> None:
+        stage.probes += trespass(stage, stage.readers[self.of].stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Time passes, and nothing is done: for what has no event, as a lease that runs out."""
+
+    seconds: float
+
+    def act(self, stage: Stage) -> None:
+        time.sleep(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Ask a worker to stop the stream."""
 
@@ -150,12 +224,14 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """Wait for the stream's seal."""
+    """Wait for the stream's seal; and for its expiry, if so."""
 
     of: str = "caller"
+    expired: bool = False
 
     def act(self, stage: Stage) -> None:
-        stage.sealed(stage.readers[self.of].stream)
+        states = ("expired",) if self.expired else ENDED_STATES
+        stage.ended(stage.readers[self.of].stream, states)
 
 
 # --- the provider ----------------------------------------------------------------------------------------------------
@@ -168,7 +244,7 @@ class Script:
     values: Mapping[str, Any]
 
     def act(self, stage: Stage) -> None:
-        stage.provider.script(self.values)
+        stage.provider.script(stage.draw(dict(self.values)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +255,16 @@ class Held:
 
     def act(self, stage: Stage) -> None:
         stage.provider.wait_for(lambda entries: sum(entry["held"] for entry in entries) >= self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Wait until the provider saw so many of its clients leave."""
+
+    calls: int = 1
+
+    def act(self, stage: Stage) -> None:
+        stage.provider.wait_for(lambda entries: sum(entry["disconnected"] for entry in entries) >= self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,10 +365,10 @@ class CutAfter:
     """Each connection ends after so many more bytes of the answer, its head and framing included."""
 
     link: str
-    size: int
+    size: int | Between
 
     def act(self, stage: Stage) -> None:
-        stage.link(self.link).cut_after(self.size)
+        stage.link(self.link).cut_after(stage.draw(self.size))
 
 
 @dataclass(frozen=True, slots=True)

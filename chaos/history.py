@@ -125,7 +125,10 @@ class Turn:
     dispatched: bool = True
     """At least one call must have been made."""
     stoppable: bool = False
-    """Somebody asked to stop it, or nobody listens and the policy stops it then; or its server died."""
+    """Somebody asked to stop it, or nobody listens and the policy stops it then; or its server died, or gave up a
+    provider that stalls or says too much; or the network between the two was cut."""
+    expires: bool = False
+    """Its payload may be gone in the end, and nothing else of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from .dialects import BLOCK, error_in
 from .exchange import ask
 from .history import Call
 from .process import DEADLINE_S, Failed, Process
@@ -62,12 +63,14 @@ class Provider:
 
     def _call(self, entry: Entry) -> Call:
         status = entry["status"]
+        sent = self._control("GET", f"/_sent?call={entry['number']}")
+        first = BLOCK.match(sent)
         return Call(
             number=entry["number"],
             turn=dict(entry["headers"]).get(TURN, ""),
-            sent=self._control("GET", f"/_sent?call={entry['number']}"),
+            sent=sent,
             status=status,
-            refused=status is not None and status >= 300,
+            refused=status is not None and (status >= 300 or (first is not None and error_in(first[0]))),
             disconnected=entry["disconnected"],
             tokens_billed=entry["tokens_billed"],
             began_s=entry["started_at"],

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .dialects import BLOCK, error_in
 from .exchange import Cut, Exchange, Silent
 from .history import End, Piece, Read
 from .process import Failed
 
 ENDED = b"event: resumestream.end\n"
-_ID = re.compile(rb"\nid: (?:s(\d\d)\.)?(\d{16})\n\n\Z")
+LAST = 65536
+"""In so many bytes lies the last event."""
+_ID = re.compile(rb"id: (?:s(\d\d)\.)?(\d{16})(\r?\n)\r?\n\Z")
 _OFFSET = re.compile(r"(?:s(\d\d)\.)?(\d+)")
 
 Form = Literal["bytes", "events"]
@@ -102,7 +105,7 @@ class Reader:
                     self._show(exchange, data)
                     time.sleep(self._slow_s)
                     self._may_read.wait()
-                end = End.TOLD if ENDED in self.body and asked.form == "events" else End.CLEAN
+                end = End.TOLD if _tells_failure(self.body) else End.CLEAN
         except (Cut, Silent, OSError):
             pass
         with self._changed:
@@ -163,8 +166,14 @@ def _whole(start: int, body: bytes) -> tuple[Piece, ...]:
 def _events(body: bytes) -> tuple[Piece, ...]:
     """The events with an id, as they were before it was added. What has none is no payload, or not whole."""
     pieces = []
-    for block in body.partition(ENDED)[0].split(b"\n\n"):
-        if match := _ID.search(block + b"\n\n"):
-            data = block[: match.start()] + b"\n\n"
+    for block in BLOCK.findall(body.partition(ENDED)[0]):
+        if match := _ID.search(block):
+            data = block[: match.start()] + match[3]
             pieces.append(Piece(int(match[2]) - len(data), data))
     return tuple(pieces)
+
+
+def _tells_failure(body: bytes) -> bool:
+    """Whether a body that ends as framed says in it that the answer failed."""
+    blocks = BLOCK.findall(body[-LAST:])
+    return ENDED in body or bool(blocks) and error_in(blocks[-1])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .actions import Action
 from .aftermath import observe
+from .dialects import Dialect
 from .checker import Violation, check
 from .history import Bounds, History, Turn
 from .process import Failed
@@ -29,15 +31,24 @@ class Scenario:
     bounds: Bounds = field(default_factory=Bounds)
     durable: bool = False
     """It needs a store that survives its process."""
+    dialects: tuple[Dialect, ...] = ("openai-chat",)
+    """What its callers may speak: one after the other over the configurations, beginning anywhere."""
 
     def configurations(self) -> Sequence[Configuration]:
-        return [chosen for chosen in CONFIGURATIONS if not (self.durable and chosen.store == "memory")]
+        """The cells of its row."""
+        chosen = [each for each in CONFIGURATIONS if not (self.durable and each.store == "memory")]
+        first = zlib.crc32(self.name.encode())
+        return [
+            replace(each, dialect=self.dialects[(first + number) % len(self.dialects)])
+            for number, each in enumerate(chosen)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     scenario: str
     configuration: str
+    dialect: str = ""
     violations: tuple[Violation, ...] = ()
     failure: str = ""
     """Why it could not be played to its end; empty: it was."""
@@ -57,7 +68,12 @@ def play(scenario: Scenario, configuration: Configuration, directory: Path) -> V
     failure = ""
     try:
         with Stage(
-            directory, configuration, scenario.options, workers=scenario.workers, upstreams=scenario.upstreams
+            directory,
+            configuration,
+            scenario.options,
+            workers=scenario.workers,
+            upstreams=scenario.upstreams,
+            seed=f"{scenario.name} {configuration}",
         ) as stage:
             for number, step in enumerate(scenario.steps, 1):
                 try:
@@ -70,6 +86,7 @@ def play(scenario: Scenario, configuration: Configuration, directory: Path) -> V
     return Verdict(
         scenario=scenario.name,
         configuration=str(configuration),
+        dialect=configuration.dialect,
         violations=tuple(check(history)) if not failure else (),
         failure=failure,
         seconds=time.monotonic() - began,

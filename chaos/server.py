@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .dialects import Dialect
 from .process import Process
 
 StoreKind = Literal["memory", "sqlite", "filesystem"]
@@ -22,9 +23,13 @@ STORES: Mapping[StoreKind, str] = {
     "sqlite": "sqlite:///{}/streams.db",
     "filesystem": "file://{}/log",
 }
+GRACE_S = "1"
+"""How long a server waits for open answers before it tells the application that it ends."""
+_UVICORN = ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--timeout-graceful-shutdown", GRACE_S]
+_HYPERCORN = ["-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:{port}", "--graceful-timeout", GRACE_S]
 COMMANDS: Mapping[Loop, list[str]] = {
-    "asyncio": [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "{app}"],
-    "trio": [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:{port}", "{app}"],
+    "asyncio": [sys.executable, *_UVICORN, "{app}"],
+    "trio": [sys.executable, *_HYPERCORN, "{app}"],
 }
 SERVES = r"running on http://127\.0\.0\.1:\d+|Running on http://127\.0\.0\.1:\d+"
 MOUNT = "/llm"
@@ -32,10 +37,11 @@ MOUNT = "/llm"
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One column of the table: what the server runs on."""
+    """One column of the table: what the server runs on. What its callers speak differs from row to row."""
 
     store: StoreKind
     loop: Loop
+    dialect: Dialect = "openai-chat"
 
     def __str__(self) -> str:
         return f"{self.store}-{self.loop}"
@@ -66,6 +72,11 @@ class Worker:
     def pid(self) -> int:
         assert self._process
         return self._process.pid
+
+    def resident_bytes(self) -> int:
+        """How much memory it holds; 0 where the machine does not tell (no /proc)."""
+        told = Path(f"/proc/{self.pid}/statm")
+        return int(told.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if told.exists() else 0
 
     def start(self) -> None:
         """It serves on return."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from .dialects import Dialect
 from .exchange import Cut, Reply, Silent, ask
+from .history import Heard, Probe
 from .process import DEADLINE_S, Failed
 from .provider import Provider
 from .reader import Reader, Request
@@ -18,7 +22,17 @@ from .toxics import Link, Toxiproxy
 CREDENTIAL = "canary-credential-of-the-caller"
 PROMPT = "canary-prompt-of-the-caller"
 OURS = {"authorization": f"Bearer {CREDENTIAL}"}
+STRANGER = {"authorization": "Bearer canary-credential-of-a-stranger"}
+ENDED_STATES = ("sealed", "expired")
 UPSTREAM = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A whole number that the cell draws, the same on every run. Stands wherever a step has a number."""
+
+    low: int
+    high: int
 
 
 class Stage:
@@ -32,10 +46,16 @@ class Stage:
         *,
         workers: int = 1,
         upstreams: Sequence[str] = (UPSTREAM,),
+        seed: str = "",
     ) -> None:
+        """`seed`: what its draws come from."""
         self.directory = directory
+        self.dialect: Dialect = configuration.dialect
+        self._random = random.Random(seed)
         self._configuration, self._options, self._count, self._names = configuration, options, workers, upstreams
         self.readers: dict[str, Reader] = {}
+        self.heard: list[Heard] = []
+        self.probes: list[Probe] = []
         self.faulted_s: float | None = None
         """When the last fault was that may have ended streams."""
 
@@ -50,6 +70,7 @@ class Stage:
             for worker in self.workers:
                 name = f"worker-{worker.number}"
                 self._links[name] = proxy.link(name, worker.url)
+            self._before = {worker.pid: worker.resident_bytes() for worker in self.workers}
             self._stack = stack.pop_all()
         return self
 
@@ -57,6 +78,20 @@ class Stage:
         for reader in self.readers.values():
             reader.leave()
         self._stack.close()
+
+    def draw(self, value: Any) -> Any:
+        """The value with a number for each `Between` in it."""
+        if isinstance(value, Between):
+            return self._random.randint(value.low, value.high)
+        return {name: self.draw(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+    def growth(self) -> dict[str, int]:
+        """How many bytes of memory the workers hold more than at first; those that were not restarted."""
+        return {
+            f"worker {worker.number}": worker.resident_bytes() - self._before[worker.pid]
+            for worker in self.workers
+            if worker.pid in self._before
+        }
 
     def worker(self, number: int) -> Worker:
         return self.workers[number - 1]
@@ -71,24 +106,29 @@ class Stage:
         url = self.link(f"worker-{worker}").url + MOUNT
         self.readers[label] = Reader(f"{label} of {request.turn}", url, request, slow_s=slow_s)
 
-    def ask(self, worker: int, method: str, path: str) -> Reply:
-        """A short exchange with a worker, past all links. Raises Cut, Silent, OSError."""
-        return ask(self.worker(worker).url, method, path, headers=OURS)
+    def ask(self, worker: int, method: str, path: str, headers: Mapping[str, str] = OURS) -> Reply:
+        """A short exchange with a worker, past all links. Raises Failed."""
+        try:
+            return ask(self.worker(worker).url, method, path, headers=headers)
+        except (Cut, Silent, OSError) as error:
+            raise Failed(f"worker {worker} does not answer {method} {path}: {error!r}") from error
 
     def faulted(self) -> None:
         self.faulted_s = time.monotonic()
 
-    def sealed(self, stream: str, *, within_s: float = DEADLINE_S) -> float:
-        """Wait until any worker says that it is sealed; when that was. Raises Failed."""
+    def ended(
+        self, stream: str, states: Sequence[str] = ENDED_STATES, *, within_s: float = DEADLINE_S
+    ) -> float:
+        """Wait until any worker says that it is in one of these states; when that was. Raises Failed."""
         deadline = time.monotonic() + within_s
         while True:
             for worker in self.workers:
                 try:
                     reply = self.ask(worker.number, "HEAD", f"/streams/{stream}")
-                except (Cut, Silent, OSError):
+                except Failed:
                     continue
-                if reply.headers.get("stream-state") == "sealed":
+                if reply.headers.get("stream-state") in states:
                     return time.monotonic()
             if time.monotonic() > deadline:
-                raise Failed(f"{stream} is not sealed after {within_s:g} s")
+                raise Failed(f"{stream} is in none of the states {', '.join(states)} after {within_s:g} s")
             time.sleep(0.02)
