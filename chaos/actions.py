@@ -18,7 +18,8 @@ from .history import End
 from .process import DEADLINE_S, Failed
 from .provider import TURN
 from .reader import Form, Request
-from .stage import ENDED_STATES, OURS, PROMPT, UPSTREAM, Between, Stage
+from .stage import ENDED_STATES, PROMPT, UPSTREAM, Between, Stage
+
 
 class Action(Protocol):
     def act(self, stage: Stage) -> None:
@@ -49,7 +50,7 @@ class Post:
     """A reader: pay again for the stream that it had."""
 
     def act(self, stage: Stage) -> None:
-        headers = dict(self.headers)
+        headers = {**stage.ours, **self.headers}
         if self.resumes:
             headers["stream-offset"] = str(stage.readers[self.resumes].read().reached)
         if self.consents:
@@ -60,7 +61,6 @@ class Post:
         asked = self.prompt
         body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": asked}], "input": asked}
         own = {
-            **OURS,
             "content-type": "application/json",
             "idempotency-key": self.key or self.turn,
             "stream-exact": "true",
@@ -92,7 +92,7 @@ class Read:
         offset = of.read().reached if self.offset == "here" else self.offset
         live = "events" if self.form == "events" else "tail"
         path = f"/streams/{of.stream}?live={live}&offset={offset}"
-        request = Request(turn=of.request.turn, path=path, headers=OURS, form=self.form)
+        request = Request(turn=of.request.turn, path=path, headers=stage.ours, form=self.form)
         stage.begin(self.label, self.worker, request, slow_s=self.slow_s)
 
 
@@ -196,7 +196,7 @@ class Trespass:
     of: str = "caller"
 
     def act(self, stage: Stage) -> None:
-        stage.probes += trespass(stage, stage.readers[self.of].stream)
+        stage.probes += trespass(stage, stage.readers[self.of])
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class Sealed:
 
     def act(self, stage: Stage) -> None:
         states = ("expired",) if self.expired else ENDED_STATES
-        stage.ended(stage.readers[self.of].stream, states)
+        stage.ended(stage.readers[self.of], states)
 
 
 # --- the provider ----------------------------------------------------------------------------------------------------
@@ -239,12 +239,17 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What the next call gets, in the provider's own words."""
+    """What the next call gets, in the provider's own words; or every call that nothing else is written for."""
 
     values: Mapping[str, Any]
+    every: bool = False
 
     def act(self, stage: Stage) -> None:
-        stage.provider.script(stage.draw(dict(self.values)))
+        values = stage.draw(dict(self.values))
+        if self.every:
+            stage.provider.script(default=values)
+        else:
+            stage.provider.script(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +260,16 @@ class Held:
 
     def act(self, stage: Stage) -> None:
         stage.provider.wait_for(lambda entries: sum(entry["held"] for entry in entries) >= self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Wait until so many calls have had their whole answer, or all of it that was written."""
+
+    calls: int = 1
+
+    def act(self, stage: Stage) -> None:
+        stage.provider.wait_for(lambda entries: sum(entry["finished"] for entry in entries) >= self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,14 +315,35 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminate:
+    """SIGTERM."""
+
+    worker: int = 1
+
+    def act(self, stage: Stage) -> None:
+        stage.faulted()
+        stage.worker(self.worker).terminate()
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Wait for the end of a worker that was told to end."""
+
+    worker: int = 1
+
+    def act(self, stage: Stage) -> None:
+        stage.worker(self.worker).end()
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """SIGTERM, and wait for its end."""
 
     worker: int = 1
 
     def act(self, stage: Stage) -> None:
-        stage.faulted()
-        stage.worker(self.worker).stop()
+        Terminate(self.worker).act(stage)
+        Gone(self.worker).act(stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +405,16 @@ class CutAfter:
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).cut_after(stage.draw(self.size))
+
+
+@dataclass(frozen=True, slots=True)
+class Uncut:
+    """After `CutAfter`. Only while every reader reads."""
+
+    link: str
+
+    def act(self, stage: Stage) -> None:
+        stage.link(self.link).uncut()
 
 
 @dataclass(frozen=True, slots=True)

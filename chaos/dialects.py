@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -33,7 +34,5 @@ def _is_error(data: dict[str, object]) -> bool:
 def _data(block: bytes) -> Iterator[object]:
     for line in block.splitlines():
         if line.startswith(b"data:"):
-            try:
+            with contextlib.suppress(ValueError):  # `[DONE]`
                 yield json.loads(line[5:])
-            except ValueError:
-                pass  # `[DONE]`

@@ -17,7 +17,7 @@ class End(Enum):
     CLEAN = "clean"
     """As framed."""
     CUT = "cut"
-    """Otherwise than as framed."""
+    """Otherwise than as framed; or, for EventSource, with nothing but the word to come back."""
     LEFT = "left"
     """The reader itself went away, or was made to."""
     TOLD = "told"

@@ -17,6 +17,12 @@ from .process import DEADLINE_S, Failed, Process
 TURN = "x-chaos-turn"
 """The request header that a turn's calls carry; servers hand it on."""
 
+
+def said(tokens: int) -> str:
+    """What the user of an SDK reads of an answer of so many tokens."""
+    return "".join(f"w{number:04d} " for number in range(tokens))
+
+
 Entry = Mapping[str, Any]
 """One call as the ledger has it."""
 

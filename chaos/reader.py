@@ -20,6 +20,8 @@ LAST = 65536
 _ID = re.compile(rb"id: (?:s(\d\d)\.)?(\d{16})(\r?\n)\r?\n\Z")
 _OFFSET = re.compile(r"(?:s(\d\d)\.)?(\d+)")
 
+CREDENTIALS = ("authorization", "x-goog-api-key")
+
 Form = Literal["bytes", "events"]
 """`bytes`: the payload as it was sent. `events`: for EventSource, each event with its offset as id."""
 
@@ -35,6 +37,10 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Form = "bytes"
     live: bool = True
+
+    @property
+    def credential(self) -> dict[str, str]:
+        return {name: value for name, value in self.headers.items() if name in CREDENTIALS}
 
 
 class Reader:
@@ -105,7 +111,7 @@ class Reader:
                     self._show(exchange, data)
                     time.sleep(self._slow_s)
                     self._may_read.wait()
-                end = End.TOLD if _tells_failure(self.body) else End.CLEAN
+                end = _end_told(self.body)
         except (Cut, Silent, OSError):
             pass
         with self._changed:
@@ -135,7 +141,7 @@ class Reader:
         """So far; `left` while it goes on."""
         with self._changed:
             segment, start = _position(self.headers.get("stream-offset", "0"))
-            ok = 200 <= self.status < 300
+            ok = self.status == 200
             pieces = () if not ok else _events(self.body) if self.request.form == "events" else _whole(start, self.body)
             return Read(
                 reader=self.name,
@@ -146,7 +152,7 @@ class Reader:
                 pieces=pieces,
                 end=self.end or End.LEFT,
                 outcome=self.headers.get("stream-outcome", ""),
-                live=self.request.live,
+                live=self.request.live and ok,
                 began_s=self._began_s,
                 ended_s=self._ended_s or time.monotonic(),
                 silence_s=self._silence_s,
@@ -173,7 +179,9 @@ def _events(body: bytes) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def _tells_failure(body: bytes) -> bool:
-    """Whether a body that ends as framed says in it that the answer failed."""
-    blocks = BLOCK.findall(body[-LAST:])
-    return ENDED in body or bool(blocks) and error_in(blocks[-1])
+def _end_told(body: bytes) -> End:
+    """How a body ended that ended as framed: its last event may say that the answer failed, or to come back."""
+    *_, last = BLOCK.findall(body[-LAST:]) or [b""]
+    if ENDED in body or error_in(last):
+        return End.TOLD
+    return End.CUT if last.startswith(b"retry:") else End.CLEAN

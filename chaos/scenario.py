@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .actions import Action
 from .aftermath import observe
-from .dialects import Dialect
 from .checker import Violation, check
+from .dialects import Dialect
 from .history import Bounds, History, Turn
 from .process import Failed
 from .server import CONFIGURATIONS, Configuration, Options

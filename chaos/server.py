@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .dialects import Dialect
-from .process import Process
+from .process import DEADLINE_S, Process
 
 StoreKind = Literal["memory", "sqlite", "filesystem"]
 Loop = Literal["asyncio", "trio"]
@@ -67,6 +67,7 @@ class Worker:
         self.url = f"http://127.0.0.1:{port}{MOUNT}"
         self._command, self._environment = command, environment
         self._process: Process | None = None
+        self.frozen = False
 
     @property
     def pid(self) -> int:
@@ -86,20 +87,26 @@ class Worker:
     def freeze(self) -> None:
         assert self._process
         self._process.freeze()
+        self.frozen = True
 
     def thaw(self) -> None:
         assert self._process
         self._process.thaw()
+        self.frozen = False
 
     def kill(self) -> None:
         """Dead on return."""
         if self._process:
             self._process.kill()
 
-    def stop(self, *, within_s: float = 20) -> int:
-        """An orderly end by SIGTERM; its exit code."""
+    def terminate(self) -> None:
+        """SIGTERM."""
         assert self._process
         self._process.send(signal.SIGTERM)
+
+    def end(self, *, within_s: float = DEADLINE_S) -> int:
+        """Wait for its end; its exit code. Raises Failed."""
+        assert self._process
         return self._process.end(within_s=within_s)
 
 

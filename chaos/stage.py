@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from .callers import Caller
 from .dialects import Dialect
 from .exchange import Cut, Reply, Silent, ask
-from .history import Heard, Probe
+from .history import Probe
 from .process import DEADLINE_S, Failed
 from .provider import Provider
 from .reader import Reader, Request
@@ -23,6 +26,8 @@ CREDENTIAL = "canary-credential-of-the-caller"
 PROMPT = "canary-prompt-of-the-caller"
 OURS = {"authorization": f"Bearer {CREDENTIAL}"}
 STRANGER = {"authorization": "Bearer canary-credential-of-a-stranger"}
+CALLERS = "callers"
+"""Where, below a stage's directory, caller processes write."""
 ENDED_STATES = ("sealed", "expired")
 UPSTREAM = "main"
 
@@ -51,10 +56,15 @@ class Stage:
         """`seed`: what its draws come from."""
         self.directory = directory
         self.dialect: Dialect = configuration.dialect
+        self.ours = {"x-goog-api-key": CREDENTIAL} if self.dialect == "gemini" else OURS
+        """The credential as the dialect's SDK sends it."""
         self._random = random.Random(seed)
         self._configuration, self._options, self._count, self._names = configuration, options, workers, upstreams
         self.readers: dict[str, Reader] = {}
-        self.heard: list[Heard] = []
+        self.callers: dict[str, Caller] = {}
+        """Those that are processes."""
+        self.background: list[Future[None]] = []
+        """What goes on beside the steps."""
         self.probes: list[Probe] = []
         self.faulted_s: float | None = None
         """When the last fault was that may have ended streams."""
@@ -75,8 +85,10 @@ class Stage:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for reader in self.readers.values():
+        for reader in list(self.readers.values()):
             reader.leave()
+        for caller in self.callers.values():
+            caller.kill()
         self._stack.close()
 
     def draw(self, value: Any) -> Any:
@@ -103,11 +115,23 @@ class Stage:
         """A reader through the link in front of a worker."""
         if label in self.readers:
             raise ValueError(f"two readers are called {label}")
-        url = self.link(f"worker-{worker}").url + MOUNT
-        self.readers[label] = Reader(f"{label} of {request.turn}", url, request, slow_s=slow_s)
+        self.readers[label] = Reader(f"{label} of {request.turn}", self._front(worker), request, slow_s=slow_s)
 
-    def ask(self, worker: int, method: str, path: str, headers: Mapping[str, str] = OURS) -> Reply:
-        """A short exchange with a worker, past all links. Raises Failed."""
+    def call(self, label: str, worker: int, turn: str, headers: Mapping[str, str]) -> None:
+        """A caller's process, through the same link."""
+        if label in self.callers:
+            raise ValueError(f"two callers are called {label}")
+        log = self.directory / CALLERS / f"{label}.log"
+        log.parent.mkdir(exist_ok=True)
+        url = f"{self._front(worker)}/{UPSTREAM}"
+        self.callers[label] = Caller(label, turn, log, self.dialect, url, CREDENTIAL, PROMPT, json.dumps(dict(headers)))
+
+    def _front(self, worker: int) -> str:
+        return self.link(f"worker-{worker}").url + MOUNT
+
+    def ask(self, worker: int, method: str, path: str, headers: Mapping[str, str] | None = None) -> Reply:
+        """A short exchange with a worker, past all links; `headers`: None for our credential. Raises Failed."""
+        headers = self.ours if headers is None else headers
         try:
             return ask(self.worker(worker).url, method, path, headers=headers)
         except (Cut, Silent, OSError) as error:
@@ -116,19 +140,20 @@ class Stage:
     def faulted(self) -> None:
         self.faulted_s = time.monotonic()
 
-    def ended(
-        self, stream: str, states: Sequence[str] = ENDED_STATES, *, within_s: float = DEADLINE_S
-    ) -> float:
-        """Wait until any worker says that it is in one of these states; when that was. Raises Failed."""
+    def ended(self, reader: Reader, states: Sequence[str] = ENDED_STATES, *, within_s: float = DEADLINE_S) -> float:
+        """Wait until any worker says that a reader's stream is in one of these states; when that was. Raises Failed."""
         deadline = time.monotonic() + within_s
         while True:
             for worker in self.workers:
+                if worker.frozen:
+                    continue
                 try:
-                    reply = self.ask(worker.number, "HEAD", f"/streams/{stream}")
+                    reply = self.ask(worker.number, "HEAD", f"/streams/{reader.stream}", reader.request.credential)
                 except Failed:
                     continue
-                if reply.headers.get("stream-state") in states:
+                state = "expired" if reply.status == 410 else reply.headers.get("stream-state")
+                if state in states:
                     return time.monotonic()
             if time.monotonic() > deadline:
-                raise Failed(f"{stream} is in none of the states {', '.join(states)} after {within_s:g} s")
+                raise Failed(f"{reader.stream} is in none of the states {', '.join(states)} after {within_s:g} s")
             time.sleep(0.02)

@@ -98,6 +98,9 @@ class Link:
         """Each link ends after so many more bytes of what comes back, heads and framing included."""
         self.add("limit_data", bytes=size)
 
+    def uncut(self) -> None:
+        self.remove("limit_data")
+
     def stall(self) -> None:
         """Nothing passes in either direction, nothing is lost, nobody is told."""
         for direction in ("upstream", "downstream"):
