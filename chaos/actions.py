@@ -46,6 +46,8 @@ class Post:
     headers: Mapping[str, str] = field(default_factory=dict)
     resumes: str = ""
     """A reader: go on from where that one got to."""
+    direct: bool = False
+    """By another way than the worker's link."""
     consents: str = ""
     """A reader: pay again for the stream that it had."""
 
@@ -55,7 +57,7 @@ class Post:
             headers["stream-offset"] = str(stage.readers[self.resumes].read().reached)
         if self.consents:
             headers["stream-retry"] = stage.readers[self.consents].stream
-        stage.begin(self.label, self.worker, self.request(self.dialect or stage.dialect, headers))
+        stage.begin(self.label, self.worker, self.request(self.dialect or stage.dialect, headers), direct=self.direct)
 
     def request(self, dialect: Dialect, headers: Mapping[str, str]) -> Request:
         asked = self.prompt

@@ -30,6 +30,6 @@ class FreeDisk:
 def _limit(stage: Stage, worker: int, *, full: bool) -> None:
     if not hasattr(resource, "prlimit"):
         raise Failed("this system does not limit the files of another process")
-    pid = stage.worker(worker).pid
-    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0 if full else hard, hard))
+    for pid in stage.worker(worker).members():
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0 if full else hard, hard))

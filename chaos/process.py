@@ -63,11 +63,21 @@ class Process:
         if self._process.poll() is None:
             os.kill(self.pid, number)
 
+    def members(self) -> list[int]:
+        """Its id and those of its children: a server may do its work in one. Itself alone where there is no /proc."""
+        found = {self.pid}
+        for each in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(int(each.name)) == self.pid:
+                    found.add(int(each.name))
+        return sorted(found)
+
     def freeze(self) -> None:
-        self.send(signal.SIGSTOP)
+        """With its children."""
+        os.killpg(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self.send(signal.SIGCONT)
+        os.killpg(self.pid, signal.SIGCONT)
 
     def end(self, *, within_s: float = DEADLINE_S) -> int:
         """Wait for its end; its exit code. Raises Failed."""

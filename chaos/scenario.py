@@ -14,8 +14,10 @@ from .checker import Violation, check
 from .dialects import Dialect
 from .history import Bounds, History, Turn
 from .process import Failed
-from .server import CONFIGURATIONS, Configuration, Options
+from .server import COMMANDS, CONFIGURATIONS, Configuration, Options
 from .stage import UPSTREAM, Stage
+
+LOOPS = list(COMMANDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +35,22 @@ class Scenario:
     """It needs a store that survives its process."""
     dialects: tuple[Dialect, ...] = ("openai-chat",)
     """What its callers may speak: one after the other over the configurations, beginning anywhere."""
+    everywhere: bool = False
+    """It is played on every store with every loop, and not only on every store with one or the other."""
 
-    def configurations(self) -> Sequence[Configuration]:
-        """The cells of its row."""
-        chosen = [each for each in CONFIGURATIONS if not (self.durable and each.store == "memory")]
+    def configurations(self, *, thorough: bool = False) -> Sequence[Configuration]:
+        """The cells of its row; `thorough`: as if it were to be played everywhere."""
         first = zlib.crc32(self.name.encode())
-        return [
+        cells = [
             replace(each, dialect=self.dialects[(first + number) % len(self.dialects)])
-            for number, each in enumerate(chosen)
+            for number, each in enumerate(CONFIGURATIONS)
+            if not (self.durable and each.store == "memory")
         ]
+        if thorough or self.everywhere:
+            return cells
+        stores = list(dict.fromkeys(each.store for each in cells))
+        turn = [(store, LOOPS[(first + number) % len(LOOPS)]) for number, store in enumerate(stores)]
+        return [each for each in cells if (each.store, each.loop) in turn]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

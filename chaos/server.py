@@ -76,8 +76,14 @@ class Worker:
 
     def resident_bytes(self) -> int:
         """How much memory it holds; 0 where the machine does not tell (no /proc)."""
-        told = Path(f"/proc/{self.pid}/statm")
-        return int(told.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if told.exists() else 0
+        told = [Path(f"/proc/{member}/statm") for member in self.members()]
+        pages = sum(int(each.read_text().split()[1]) for each in told if each.exists())
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def members(self) -> list[int]:
+        """Its process and that one's children."""
+        assert self._process
+        return self._process.members()
 
     def start(self) -> None:
         """It serves on return."""

@@ -111,11 +111,12 @@ class Stage:
     def link(self, name: str) -> Link:
         return self._links[name]
 
-    def begin(self, label: str, worker: int, request: Request, *, slow_s: float = 0) -> None:
-        """A reader through the link in front of a worker."""
+    def begin(self, label: str, worker: int, request: Request, *, slow_s: float = 0, direct: bool = False) -> None:
+        """A reader through the link in front of a worker; `direct`: past it."""
         if label in self.readers:
             raise ValueError(f"two readers are called {label}")
-        self.readers[label] = Reader(f"{label} of {request.turn}", self._front(worker), request, slow_s=slow_s)
+        url = self.worker(worker).url if direct else self._front(worker)
+        self.readers[label] = Reader(f"{label} of {request.turn}", url, request, slow_s=slow_s)
 
     def call(self, label: str, worker: int, turn: str, headers: Mapping[str, str]) -> None:
         """A caller's process, through the same link."""

@@ -40,6 +40,7 @@ SCENARIOS = (
         what="The server is killed after any event; what readers saw is there after its restart, and nobody is called.",
         turns=DIES,
         durable=True,
+        everywhere=True,
         dialects=EVERY,
         steps=(
             *BEGUN,

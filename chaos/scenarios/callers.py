@@ -12,7 +12,6 @@ from ..actions import (
     Heal,
     Held,
     Leave,
-    Mend,
     Played,
     Post,
     Read,
@@ -32,6 +31,7 @@ SCENARIOS = (
         name="caller-killed",
         what="The caller dies after any event; the same key, asked again, has all of it from one call.",
         turns=TURNS,
+        everywhere=True,
         dialects=EVERY,
         steps=(
             *BEGUN,
@@ -81,7 +81,7 @@ SCENARIOS = (
     ),
     Scenario(
         name="caller-partitioned-for-good",
-        what="A partition ends in a reset; the caller comes back and goes on where it was.",
+        what="A partition ends in a reset; the caller comes back by another way and goes on where it was.",
         turns=TURNS,
         dialects=EVERY,
         steps=(
@@ -92,9 +92,7 @@ SCENARIOS = (
             Played(),
             Cut("worker-1"),
             Ended("caller"),
-            Heal("worker-1"),
-            Mend("worker-1"),
-            Post(turn="turn", label="again", resumes="caller"),
+            Post(turn="turn", label="again", resumes="caller", direct=True),
             Answered("again", (200,), (End.CLEAN,)),
             Attached(("caller", "again")),
         ),
@@ -103,6 +101,7 @@ SCENARIOS = (
         name="second-tab",
         what="A second reader joins in mid-answer from the start, a third from where the first one is.",
         turns=TURNS,
+        everywhere=True,
         dialects=EVERY,
         steps=(
             *BEGUN,

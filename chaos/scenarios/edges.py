@@ -43,6 +43,7 @@ SCENARIOS = (
     Scenario(
         name="edge-1-retention",
         what="A payload is kept for as long as was asked, then 410 for good; a live stream never expires.",
+        everywhere=True,
         turns=(
             Turn(name="turn", outcomes=COMPLETED, expires=True),
             Turn(name="short", outcomes=COMPLETED, expires=True),
@@ -70,6 +71,7 @@ SCENARIOS = (
     Scenario(
         name="edge-2-memory-and-storage",
         what="Caps: too much of one answer ends it and says so, too many streams are refused before any call.",
+        everywhere=True,
         turns=(
             Turn(name="turn", outcomes=OVERFLOW, stoppable=True),
             Turn(name="held", outcomes=COMPLETED),
@@ -95,6 +97,7 @@ SCENARIOS = (
     Scenario(
         name="edge-3-many-reconnects",
         what="Any number of starts is one start, any number of reads is one log; another question is refused.",
+        everywhere=True,
         turns=(Turn(name="turn", outcomes=COMPLETED),),
         durable=True,
         workers=2,
@@ -114,6 +117,7 @@ SCENARIOS = (
     Scenario(
         name="edge-4-before-the-first-byte",
         what="A refusal is passed on and releases the key; a doubtful end does not, and only consent pays again.",
+        everywhere=True,
         turns=(Turn(name="turn", outcomes=PROVIDER_ERROR | TRUNCATED | COMPLETED, calls=2),),
         dialects=EVERY,
         steps=(
@@ -134,6 +138,7 @@ SCENARIOS = (
     Scenario(
         name="edge-5-in-mid-stream",
         what="What came is kept, and every reader gets it and then the failure, each in its own form.",
+        everywhere=True,
         turns=(Turn(name="turn", outcomes=TRUNCATED, text=TEXT),),
         durable=True,
         dialects=EVERY,
@@ -152,6 +157,7 @@ SCENARIOS = (
     Scenario(
         name="edge-6-failover-in-mid-stream",
         what="Another provider's answer is another segment: from its first byte, and never behind the other's bytes.",
+        everywhere=True,
         turns=(Turn(name="turn", outcomes=COMPLETED, calls=2),),
         upstreams=TWO,
         options=fallbacks(failover="segment"),
@@ -171,6 +177,7 @@ SCENARIOS = (
     Scenario(
         name="edge-7-the-buffer-dies",
         what="Another worker takes the stream over, ends it and calls nobody; consent makes a new call.",
+        everywhere=True,
         turns=(Turn(name="turn", outcomes=INTERRUPTED | COMPLETED, calls=2, stoppable=True),),
         durable=True,
         workers=2,
@@ -191,6 +198,7 @@ SCENARIOS = (
     Scenario(
         name="edge-8-nobody-listens",
         what="A stream with a key goes on without readers, unless its caller wanted it to stop then.",
+        everywhere=True,
         turns=(
             Turn(name="turn", outcomes=COMPLETED),
             Turn(name="stops", outcomes=CANCELLED, stoppable=True),

@@ -65,6 +65,7 @@ SCENARIOS = (
         name="upstream-cut",
         what="The provider's connection ends after any byte; the partial is kept and never looks complete.",
         turns=CUT,
+        everywhere=True,
         dialects=EVERY,
         steps=(*BEGUN, CutAfter("main", Between(1, 1200)), Release(), *LATER),
     ),
