@@ -111,14 +111,14 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """Wait until a reader has all that the provider has sent of its turn, while that waits."""
+    """Wait until a reader has all that the provider has sent in the last call of its turn, while that waits."""
 
     label: str = "caller"
 
     def act(self, stage: Stage) -> None:
         reader = stage.readers[self.label]
         deadline = time.monotonic() + DEADLINE_S
-        sent = max((call.sent for call in stage.provider.calls() if call.turn == reader.request.turn), key=len)
+        sent = [call.sent for call in stage.provider.calls() if call.turn == reader.request.turn][-1]
         while reader.read().reached < len(sent):
             if reader.end is not None or time.monotonic() > deadline:
                 raise Failed(f"{reader.name} has {reader.read().reached} of {len(sent)} bytes")
@@ -427,6 +427,17 @@ class Stall:
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).stall()
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOut:
+    """Answers are lost on their way, and their senders are not told, until the connections end of it."""
+
+    link: str
+    after_ms: int = 200
+
+    def act(self, stage: Stage) -> None:
+        stage.link(self.link).time_out(self.after_ms)
 
 
 @dataclass(frozen=True, slots=True)

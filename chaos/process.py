@@ -73,8 +73,13 @@ class Process:
         return sorted(found)
 
     def freeze(self) -> None:
-        """With its children."""
+        """With its children. Stopped on return; raises Failed."""
         os.killpg(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + DEADLINE_S
+        while not all(map(_stopped, self.members())):
+            if time.monotonic() > deadline:
+                raise Failed(f"{' '.join(self.command)} does not stop")
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         os.killpg(self.pid, signal.SIGCONT)
@@ -91,3 +96,9 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(DEADLINE_S)
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a signal has stopped it, as far as /proc tells; it may be on its way to that."""
+    told = Path(f"/proc/{pid}/stat")
+    return not told.exists() or told.read_text().rpartition(")")[2].split()[0] in "TZ"

@@ -104,6 +104,10 @@ class Link:
     def uncut(self) -> None:
         self.remove("limit_data")
 
+    def time_out(self, after_ms: int) -> None:
+        """What comes back is lost, and its sender is not told; after so long without any, the links end."""
+        self.add("timeout", timeout=after_ms)
+
     def stall(self) -> None:
         """Nothing passes in either direction, nothing is lost, nobody is told."""
         for direction in ("upstream", "downstream"):

@@ -20,6 +20,7 @@ from ..actions import (
     Script,
     Sealed,
     Stall,
+    TimeOut,
     Trickle,
 )
 from ..history import End, Turn
@@ -82,6 +83,13 @@ SCENARIOS = (
         turns=CUT,
         dialects=EVERY,
         steps=(Arm("main"), *BEGUN, Cut("main"), *LATER),
+    ),
+    Scenario(
+        name="upstream-times-out",
+        what="What the provider sends is lost on its way, until somebody in between gives the connection up.",
+        turns=CUT,
+        dialects=EVERY,
+        steps=(*BEGUN, TimeOut("main"), Release(), *LATER),
     ),
     _breaks("fin", "The provider ends its connection after an exact byte."),
     _breaks("rst", "The provider resets its connection after an exact byte."),
