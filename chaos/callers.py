@@ -8,6 +8,7 @@ they are used: the harness itself needs none of them.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from .process import Failed, Process
 
 MODEL = "scripted"
 TIMEOUT_S = 20
+JSON_LINE = re.compile(r'\{".*\}')
+"""One that is whole, and no warning of an SDK's."""
 
 
 def chat(url: str, credential: str, prompt: str, headers: Mapping[str, str]) -> Iterator[str]:
@@ -101,7 +104,7 @@ class Caller:
         self._process.kill()
 
     def heard(self) -> Heard:
-        said = [json.loads(line) for line in self._process.written.splitlines() if line.endswith("}")]
+        said = [json.loads(line) for line in self._process.written.splitlines() if JSON_LINE.fullmatch(line)]
         return Heard(
             reader=self.label,
             turn=self.turn,

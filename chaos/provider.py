@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .dialects import BLOCK, error_in
-from .exchange import ask
+from .exchange import Cut, Silent, ask
 from .history import Call
 from .process import DEADLINE_S, Failed, Process
 
@@ -84,7 +84,10 @@ class Provider:
         )
 
     def _control(self, method: str, path: str, body: bytes = b"") -> bytes:
-        reply = ask(self.url, method, path, body)
+        try:
+            reply = ask(self.url, method, path, body)
+        except (Cut, Silent, OSError) as error:
+            raise Failed(f"the provider does not answer {path}: {error!r}") from error
         if reply.status != 200:
             raise Failed(f"the provider answers {reply.status} to {path}: {reply.body.decode()}")
         return reply.body

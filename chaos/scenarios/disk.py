@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..actions import Answered, Ended, Post, Read, Release, Sealed
+from ..actions import Ended, Post, Read, Release, Sealed
 from ..disk import FillDisk, FreeDisk
 from ..history import End, Turn
 from ..scenario import Scenario
+from ..waits import Answered
 from .parts import BEGUN, COMPLETED, EVERY, INTERRUPTED, WHOLE
 
 NEW = Turn(name="new", outcomes=COMPLETED)

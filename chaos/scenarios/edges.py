@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from ..actions import (
-    Answered,
-    Attached,
-    CaughtUp,
-    Ended,
-    Held,
-    Kill,
-    Leave,
-    Lost,
-    Post,
-    Read,
-    Release,
-    Script,
-    Sealed,
-    Start,
-)
+from ..actions import Ended, Held, Kill, Leave, Post, Read, Release, Script, Sealed, Start
 from ..crowds import Race, Reconnect
 from ..history import Bounds, End, Turn
 from ..scenario import Scenario
 from ..sdks import Call, Heard
 from ..server import Options
 from ..stage import PROMPT
+from ..waits import Answered, Attached, CaughtUp, Lost
 from .failover import BREAKS, TWO, fallbacks
 from .parts import (
     BEGUN,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from ..actions import (
-    Answered,
     Arm,
-    CaughtUp,
     Cut,
     CutAfter,
     Ended,
@@ -25,6 +23,7 @@ from ..crowds import Reconnect
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..stage import Between
+from ..waits import Answered, CaughtUp
 from .parts import BEGUN, COMPLETED, EVERY, TOKENS
 
 TURNS = (Turn(name="turn", outcomes=COMPLETED),)
