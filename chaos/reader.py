@@ -55,7 +55,7 @@ class Reader:
         self._may_read.set()
         self._exchange: Exchange | None = None
         self._left = False
-        self.body = b""
+        self._body = bytearray()  # it may be very long
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.end: End | None = None
@@ -70,17 +70,17 @@ class Reader:
         """Wait for its head and so many bytes of its body, or its end. Raises Failed."""
         with self._changed:
             met = self._changed.wait_for(
-                lambda: self.end is not None or (self.status and len(self.body) >= size), within_s
+                lambda: self.end is not None or (self.status and len(self._body) >= size), within_s
             )
         if not met:
-            raise Failed(f"{self.name} has status {self.status} and {len(self.body)} of {size} bytes")
+            raise Failed(f"{self.name} has status {self.status} and {len(self._body)} of {size} bytes")
         return self
 
     def join(self, *, within_s: float = 30) -> Reader:
         """Wait for its end. Raises Failed."""
         self._thread.join(within_s)
         if self.end is None:
-            raise Failed(f"{self.name} has not ended after {within_s:g} s; it has {len(self.body)} bytes")
+            raise Failed(f"{self.name} has not ended after {within_s:g} s; it has {len(self._body)} bytes")
         return self
 
     def leave(self, *, reset: bool = False) -> None:
@@ -123,7 +123,7 @@ class Reader:
         with self._changed:
             self._hear()
             self.status, self.headers = exchange.status, exchange.headers
-            self.body += data
+            self._body += data
             self._changed.notify_all()
 
     def _hear(self) -> None:
@@ -132,6 +132,11 @@ class Reader:
         self._heard_s = now
 
     # --- what it got ---------------------------------------------------------------------------------------------
+
+    @property
+    def body(self) -> bytes:
+        """So far."""
+        return bytes(self._body)
 
     @property
     def stream(self) -> str:

@@ -32,7 +32,7 @@ class Scenario:
     options: Options = field(default_factory=Options)
     bounds: Bounds = field(default_factory=Bounds)
     durable: bool = False
-    """It needs a store that survives its process."""
+    """It needs a store on disk: it must survive its process, be shared, or take no memory."""
     dialects: tuple[Dialect, ...] = ("openai-chat",)
     """What its callers may speak: one after the other over the configurations, beginning anywhere."""
     everywhere: bool = False

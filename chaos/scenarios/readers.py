@@ -20,14 +20,15 @@ from ..actions import (
     Until,
 )
 from ..crowds import Reconnect
-from ..history import End, Turn
+from ..history import Bounds, End, Turn
 from ..scenario import Scenario
+from ..server import Options
 from ..stage import Between
 from ..waits import Answered, CaughtUp
 from .parts import BEGUN, COMPLETED, EVERY, TOKENS
 
 TURNS = (Turn(name="turn", outcomes=COMPLETED),)
-MANY = 20_000
+MANY = 150_000
 """Tokens of an answer that no buffer on the way takes as a whole."""
 
 SCENARIOS = (
@@ -72,6 +73,9 @@ SCENARIOS = (
         name="reader-stalled",
         what="A reader reads nothing; nobody waits for it, no memory grows with it, and later it has all of it.",
         turns=TURNS,
+        durable=True,
+        options=Options(policy={"window_bytes": 2**20}),
+        bounds=Bounds(growth_bytes=20 * 2**20),
         steps=(
             Script({"tokens": MANY, "chunking": (65536,)}),
             Post(turn="turn"),
@@ -103,6 +107,7 @@ SCENARIOS = (
         name="readers-reconnecting",
         what="Two thousand readers come to a live answer at any place, and go with a reset.",
         turns=TURNS,
+        bounds=Bounds(growth_bytes=12 * 2**20),
         steps=(*BEGUN, Reconnect(times=2000), Release(), Answered("caller", (200,), (End.CLEAN,))),
     ),
     Scenario(

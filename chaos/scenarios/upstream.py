@@ -40,6 +40,14 @@ LATER = (
     Attached(("caller", "again")),
 )
 """Who comes when it is over finds the same."""
+BEGINS_ANEW = (
+    WHOLE,
+    Post(turn="turn", label="again"),
+    Answered("again", (200,), (End.CLEAN,)),
+    Post(turn="turn", label="late"),
+    Attached(("again", "late")),
+)
+"""The key is free, and then taken."""
 IMPATIENT = Options(policy={"first_byte_s": 0.5, "stall_s": 0.5})
 BYTE = Between(1, 6000)
 
@@ -102,9 +110,7 @@ SCENARIOS = (
             Script({"status": 529}),
             Post(turn="turn"),
             Answered("caller", (529,), (End.CLEAN,)),
-            WHOLE,
-            Post(turn="turn", label="again"),
-            Answered("again", (200,), (End.CLEAN,)),
+            *BEGINS_ANEW,
         ),
     ),
     Scenario(
@@ -131,9 +137,7 @@ SCENARIOS = (
             Script({"error_at": 0}),
             Post(turn="turn"),
             Answered("caller", (200,), (End.TOLD,)),
-            WHOLE,
-            Post(turn="turn", label="again"),
-            Answered("again", (200,), (End.CLEAN,)),
+            *BEGINS_ANEW,
         ),
     ),
     Scenario(
@@ -215,9 +219,7 @@ SCENARIOS = (
             Post(turn="turn"),
             Answered("caller", (502,)),
             Mend("main"),
-            WHOLE,
-            Post(turn="turn", label="again"),
-            Answered("again", (200,), (End.CLEAN,)),
+            *BEGINS_ANEW,
         ),
     ),
     Scenario(
