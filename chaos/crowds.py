@@ -31,11 +31,13 @@ class Race:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconnect:
-    """Readers come to any place that another one has seen, get something, and are gone with RST."""
+    """Readers come to any place that another one has seen, get something, and are gone with RST. On a slow
+    machine only as many as there are in `for_s`: whoever waits for the answer meanwhile hears nothing."""
 
     of: str = "caller"
     times: int = 2000
     at_once: int = 4
+    for_s: float = 8
 
     def act(self, stage: Stage) -> None:
         of = stage.readers[self.of]
@@ -49,7 +51,11 @@ class Reconnect:
             for _ in range(self.times)
         ]
 
+        until = time.monotonic() + self.for_s
+
         def come_and_go(number: int) -> None:
+            if time.monotonic() > until:
+                return
             label = f"reconnect-{number}"
             stage.begin(label, 1, requests[number])
             reader = stage.readers[label].until(1)

@@ -135,6 +135,7 @@ class Toxiproxy:
 
     def __init__(self, log: Path) -> None:
         binary = find_server()
+        failure: Failed | None = None
         for _ in range(STARTS):
             port = _free_port()
             self._process = Process([binary, "-host", "127.0.0.1", "-port", str(port)], log)
