@@ -92,12 +92,12 @@ def byte_exact(history: History) -> Iterator[str]:
         record = sealed.get(stream)
         if record is None or not payload:
             continue
-        sent = [call.sent for call in history.calls if call.turn == record.turn]
+        made = [call for call in history.calls if call.turn == record.turn]  # a refusal is payload, too
         last = segment == max(record.payload)
         if record.outcome == "completed" and last:
-            if payload not in [call.sent for call in _billed(history, record.turn)]:
+            if payload not in [call.sent for call in made if not call.refused]:
                 yield f"{stream} completed with {len(payload)} bytes that no call of {record.turn} sent as a whole"
-        elif not any(body.startswith(payload) for body in sent):
+        elif not any(call.sent.startswith(payload) for call in made):
             yield f"{stream}, segment {segment}, is not what a call of {record.turn} sent"
 
 
@@ -125,6 +125,8 @@ def one_outcome(history: History) -> Iterator[str]:
                 f"{record.stream} is {other.outcome} ({other.detail}) says {other.asked}, "
                 f"{record.outcome} ({record.detail}) says {record.asked}"
             )
+        if other.payload != record.payload:
+            yield f"{record.stream} ended elsewhere, says {other.asked}, than {record.asked} says"
     for turn in history.turns:
         for record in first.values():
             if record.turn == turn.name and record.outcome not in turn.outcomes:
