@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from resumestream.endings import Ending
 from resumestream.errors import UpstreamLost
 from resumestream.hub import Hub
 from resumestream.live import Live, Window
-from resumestream.model import Lease, NewStream, Page, StreamId
+from resumestream.model import Attempt, Lease, NewStream, Page, Seal, StreamId
 from resumestream.pour import Pour
 from resumestream.reading import Portion
 from resumestream.stores import MemoryStore, _rules
@@ -54,7 +54,8 @@ def claim_not_compared() -> Iterator[None]:
 @contextmanager
 def ambiguous_call_repeated() -> Iterator[None]:
     """A call that was sent, and never answered, is made again."""
-    with patch.dict(route.FOLLOWS, {route.Failed.UNKNOWN: route.Then.AGAIN}):
+    again = dict.fromkeys(route.Shown, route.Retry.AGAIN)
+    with patch.dict(route.DECISIONS, {route.Failure.UNKNOWN: again}):
         yield
 
 
@@ -168,10 +169,10 @@ def unfenced() -> Iterator[None]:
 def taken_from_the_living() -> Iterator[None]:
     """Recovery takes every stream, whoever drains it."""
 
-    async def recover(store: Any, policy: Any, *, running: Any, adopt: Any) -> None:
+    async def recover(store: Any, policy: Any, *, running: Any, heir: Any) -> None:
         for info in await store.unsealed():
             if not running(info.id):
-                await recovery._end(store, info, policy, adopt)
+                await recovery._end(store, info, policy, heir)
 
     with patch.object(watch, "recover", recover):
         yield
@@ -180,12 +181,13 @@ def taken_from_the_living() -> Iterator[None]:
 @contextmanager
 def called_again_after_a_death() -> Iterator[None]:
     """A stream whose process died releases its key, though it was billed."""
-    of = Ending.of
+    sealing = Ending.sealing
 
-    def released(detail: str, **values: object) -> Ending:
-        return replace(of(detail, **values), released=detail == "process_died")
+    def released(ending: Ending, attempts: Sequence[Attempt]) -> Seal:
+        seal = sealing(ending, attempts)
+        return replace(seal, released=seal.released or seal.detail == "process_died")
 
-    with patch.object(Ending, "of", released):
+    with patch.object(Ending, "sealing", released):
         yield
 
 

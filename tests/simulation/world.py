@@ -10,9 +10,10 @@ from random import Random
 import trio
 
 from chaos.history import End, Read
+from resumestream.claiming import Outgoing
 from resumestream.claims import Attach, Start, Terms, decide
 from resumestream.errors import ResumeStreamError
-from resumestream.hub import Hub, Outgoing
+from resumestream.hub import Hub
 from resumestream.model import Binding, NewStream, StreamId, StreamInfo
 from resumestream.policy import Policy
 from resumestream.ports import LogStore
@@ -23,7 +24,6 @@ from .node import Node
 from .provider import Ledger, Script, SimulatedAnswer, SimulatedSource
 from .schedule import Act, Cancel, Delete, Freeze, Get, Kill, Post, Restart, Schedule, TurnPlan
 from .store import Killed, Log
-from .ticks import ticks
 from .visit import Visit
 
 LEASE_S = 0.75
@@ -228,10 +228,9 @@ class World:
             legs.append(leg("fallback", 0))
         return Route(legs, segments=plan.segments)
 
-    async def _read_on(self, store: LogStore, info: StreamInfo) -> SimulatedAnswer | None:
+    def _read_on(self, store: LogStore, info: StreamInfo) -> SimulatedAnswer | None:
         """The call of the latest segment, behind what the log has of it."""
         call = self.ledger.of(info.id, info.segment)
         if not self.schedule.resumable or call is None or info.head is None or call.script.refused:
             return None
-        await trio.sleep(ticks(self._rng, 0.04))
         return SimulatedAnswer(self.ledger, call, info.tail - info.base)
