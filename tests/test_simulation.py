@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 FOUND = {
     "ambiguous-call-repeated": {"I1"},
-    "byte-dropped": {"I3"},
+    "byte-dropped": {"I3", "I4"},
     "bytes-swapped": {"I2"},
     "called-again-after-a-death": {"I1"},
     "claim-not-compared": {"I1"},
