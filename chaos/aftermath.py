@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Collection, Mapping, Sequence
 
-from .history import History, Record
+from .history import History, Read, Record
 from .process import Failed
+from .provider import TURN, Entry
+from .reader import Form, Reader, Request
 from .server import Worker
-from .stage import CREDENTIAL, PROMPT, Stage
+from .stage import CREDENTIAL, OURS, PROMPT, Stage
 
 NOT_OURS = ("provider.log", "toxiproxy.log")
+NOTICE_S = 5.0
+"""How long the end of a stopped call may take to reach the provider."""
+LIVE: Mapping[Form, str] = {"bytes": "tail", "events": "events"}
 
 
 def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
@@ -24,6 +31,10 @@ def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
         sealed_s = stage.sealed(stream, within_s=max(0.1, deadline - time.monotonic()))
         after_s = sealed_s - stage.faulted_s if stage.faulted_s else None
         history.records += [_record(stage, worker, stream, turn, after_s) for worker in stage.workers]
+        history.reads += [_read_again(worker, stream, turn, form) for worker in stage.workers for form in LIVE]
+    cancelled = {record.turn for record in history.records if record.outcome == "cancelled"}
+    with contextlib.suppress(Failed):  # then the checker sees which call goes on
+        stage.provider.wait_for(lambda entries: _ended(entries, cancelled), within_s=NOTICE_S)
     history.calls = stage.provider.calls()
     history.canaries = (CREDENTIAL.encode(), PROMPT.encode())
     history.traces = {
@@ -60,3 +71,18 @@ def _payload(stage: Stage, worker: Worker, stream: str, segment: int) -> bytes:
         payload += page.body
         if page.headers.get("stream-closed") or not page.body:
             return payload
+
+
+def _read_again(worker: Worker, stream: str, turn: str, form: Form) -> Read:
+    """Somebody reads all of it when everything is over, past all links."""
+    path = f"/streams/{stream}?live={LIVE[form]}&offset=0"
+    request = Request(turn=turn, path=path, headers=OURS, form=form, undisturbed=True)
+    return (
+        Reader(f"who read the {form} of {turn} from worker {worker.number} afterwards", worker.url, request)
+        .join()
+        .read()
+    )
+
+
+def _ended(entries: Sequence[Entry], turns: Collection[str]) -> bool:
+    return all(entry["ended_at"] is not None for entry in entries if dict(entry["headers"]).get(TURN) in turns)

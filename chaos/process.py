@@ -21,7 +21,7 @@ class Failed(Exception):
 
 
 class Process:
-    """`with Process(command, log) as process:`. All that it writes is in `log`; it is dead on exit, with its children."""
+    """`with Process(command, log) as process:`. What it writes is in `log`; it and its children are dead on exit."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.command, self.log = list(command), log

@@ -14,6 +14,8 @@ from .history import End, Piece, Read
 from .process import Failed
 
 ENDED = b"event: resumestream.end\n"
+_BACK = re.compile(rb"(?:\A|\n)retry: \d+\n\n\Z")
+_ASKED = re.compile(r"[?&]offset=(?:s\d\d\.)?(\d+)(?:&|$)")
 _ID = re.compile(rb"\nid: (?:s(\d\d)\.)?(\d{16})\n\n\Z")
 _OFFSET = re.compile(r"(?:s(\d\d)\.)?(\d+)")
 
@@ -32,6 +34,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Form = "bytes"
     live: bool = True
+    undisturbed: bool = False
+    """No fault is there any more."""
 
 
 class Reader:
@@ -102,13 +106,16 @@ class Reader:
                     self._show(exchange, data)
                     time.sleep(self._slow_s)
                     self._may_read.wait()
-                end = End.TOLD if ENDED in self.body and asked.form == "events" else End.CLEAN
+                end = self._clean() if asked.form == "events" else End.CLEAN
         except (Cut, Silent, OSError):
             pass
         with self._changed:
             self._hear()
             self.end, self._ended_s = (End.LEFT if self._left else end), self._heard_s
             self._changed.notify_all()
+
+    def _clean(self) -> End:
+        return End.TOLD if ENDED in self.body else End.BACK if _BACK.search(self.body) else End.CLEAN
 
     def _show(self, exchange: Exchange, data: bytes) -> None:
         with self._changed:
@@ -133,20 +140,26 @@ class Reader:
         with self._changed:
             segment, start = _position(self.headers.get("stream-offset", "0"))
             ok = 200 <= self.status < 300
-            pieces = () if not ok else _events(self.body) if self.request.form == "events" else _whole(start, self.body)
+            events = self.request.form == "events"
+            pieces = () if not ok else _events(self.body) if events else _whole(start, self.body)
+            asked = _ASKED.search(self.request.path)
             return Read(
                 reader=self.name,
                 turn=self.request.turn,
                 stream=self.stream,
                 status=self.status,
                 segment=segment,
+                asked=int(asked[1]) if asked and ok else None,
+                at=start if "stream-offset" in self.headers else None,
                 pieces=pieces,
+                events=events,
                 end=self.end or End.LEFT,
                 outcome=self.headers.get("stream-outcome", ""),
                 live=self.request.live,
                 began_s=self._began_s,
                 ended_s=self._ended_s or time.monotonic(),
                 silence_s=self._silence_s,
+                undisturbed=self.request.undisturbed,
             )
 
 
