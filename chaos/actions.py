@@ -7,6 +7,7 @@ upstream's, or `worker-N` for the one in front of that worker's clients.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,7 +51,7 @@ class Post:
         own = {
             **OURS,
             "content-type": "application/json",
-            "idempotency-key": self.turn,
+            "idempotency-key": f"{self.turn}-{stage.run}",
             "stream-exact": "true",
             TURN: self.turn,
         }
@@ -182,6 +183,16 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """Wait until so many calls have ended, however they did."""
+
+    calls: int = 1
+
+    def act(self, stage: Stage) -> None:
+        stage.provider.wait_for(lambda entries: sum(entry["ended_at"] is not None for entry in entries) >= self.calls)
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Every held answer goes on."""
 
@@ -241,6 +252,16 @@ class Thaw:
 
     def act(self, stage: Stage) -> None:
         stage.worker(self.worker).thaw()
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing is done for so long: what is waited for is the time."""
+
+    seconds: float
+
+    def act(self, stage: Stage) -> None:
+        time.sleep(self.seconds)
 
 
 # --- the network -----------------------------------------------------------------------------------------------------

@@ -7,16 +7,26 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from .history import History, Read, Record
+from .history import History, Probe, Read, Record
 from .process import Failed
 from .provider import TURN, Entry
 from .reader import Form, Reader, Request
 from .server import Worker
-from .stage import CREDENTIAL, OURS, PROMPT, Stage
+from .stage import CREDENTIAL, OURS, PROMPT, STRANGERS, Stage
 
 NOT_OURS = ("provider.log", "toxiproxy.log")
 NOTICE_S = 5.0
 """How long the end of a stopped call may take to reach the provider."""
+ROUTES = (
+    ("GET", ""),
+    ("GET", "?live=tail"),
+    ("GET", "?live=events"),
+    ("HEAD", ""),
+    ("GET", "/info"),
+    ("POST", "/cancel"),
+    ("DELETE", ""),
+)
+"""What a stranger tries, what does harm last."""
 LIVE: Mapping[Form, str] = {"bytes": "tail", "events": "events"}
 
 
@@ -36,6 +46,7 @@ def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
     with contextlib.suppress(Failed):  # then the checker sees which call goes on
         stage.provider.wait_for(lambda entries: _ended(entries, cancelled), within_s=NOTICE_S)
     history.calls = stage.provider.calls()
+    history.probes = [_probe(stage, stream, method, verb) for stream in turns for method, verb in ROUTES]
     history.canaries = (CREDENTIAL.encode(), PROMPT.encode())
     history.traces = {
         str(path.relative_to(stage.directory)): path.read_bytes()
@@ -82,6 +93,16 @@ def _read_again(worker: Worker, stream: str, turn: str, form: Form) -> Read:
         .join()
         .read()
     )
+
+
+def _probe(stage: Stage, stream: str, method: str, verb: str) -> Probe:
+    """What a stranger is answered of a stream, and of one that never was."""
+
+    def answer(of: str) -> tuple[int, bytes]:
+        reply = stage.ask(1, method, f"/streams/{of}{verb}", STRANGERS)
+        return reply.status, reply.body.replace(of.encode(), b"ID")
+
+    return Probe(route=f"{method} {verb}", stream=stream, foreign=answer(stream), unknown=answer(stream[::-1]))
 
 
 def _ended(entries: Sequence[Entry], turns: Collection[str]) -> bool:

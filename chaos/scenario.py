@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .actions import Action
+from .actions import Action, Freeze, Kill, Start, Stop, Thaw
 from .aftermath import observe
 from .checker import Violation, check
 from .history import Bounds, History, Turn
 from .process import Failed
-from .server import CONFIGURATIONS, Configuration, Options
+from .server import CONFIGURATIONS, EMBEDDED, Configuration, Options, Target
 from .stage import UPSTREAM, Stage
+
+OF_PROCESSES = (Freeze, Kill, Start, Stop, Thaw)
+"""Actions on the server's own processes: not for one that somebody else runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,12 @@ class Scenario:
     def configurations(self) -> Sequence[Configuration]:
         return [chosen for chosen in CONFIGURATIONS if not (self.durable and chosen.store == "memory")]
 
+    @property
+    def anywhere(self) -> bool:
+        """It can be played against a server that somebody else runs and configures."""
+        ours = any(isinstance(step, OF_PROCESSES) for step in self.steps)
+        return not ours and self.workers == 1 and self.options == Options()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -50,14 +59,19 @@ class Verdict:
         return not self.violations and not self.failure
 
 
-def play(scenario: Scenario, configuration: Configuration, directory: Path) -> Verdict:
+def play(scenario: Scenario, configuration: Configuration, directory: Path, *, target: Target = EMBEDDED) -> Verdict:
     """All of it, for real. What it wrote stays in `directory`, an empty one."""
     began = time.monotonic()
     history = History(turns=list(scenario.turns), bounds=scenario.bounds)
     failure = ""
     try:
         with Stage(
-            directory, configuration, scenario.options, workers=scenario.workers, upstreams=scenario.upstreams
+            directory,
+            configuration,
+            scenario.options,
+            workers=scenario.workers,
+            upstreams=scenario.upstreams,
+            target=target,
         ) as stage:
             for number, step in enumerate(scenario.steps, 1):
                 try:
