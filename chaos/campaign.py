@@ -38,7 +38,7 @@ from .actions import (
     Trickle,
     Until,
 )
-from .history import Turn
+from .history import Bounds, Turn
 from .scenario import Scenario, Verdict
 from .server import CONFIGURATIONS, Configuration, Options
 from .stage import UPSTREAM
@@ -47,6 +47,9 @@ TOKENS = 60
 LEASE_S = 1.0
 WORKERS = (1, 2)
 MOST_MOVES = 10
+MOST_RESTS = 3
+BOUNDS = Bounds(silence_s=30, settle_s=30)
+"""They hold on a busy machine, all moves included."""
 LINKS = (UPSTREAM, *(f"worker-{number}" for number in WORKERS))
 SIZES = (1, 100, 1000, 5000)
 SHARED = {str(chosen): chosen for chosen in CONFIGURATIONS if chosen.store != "memory"}
@@ -77,6 +80,7 @@ class State:
     """`verb.link` of every fault in the network that lasts."""
     readers: list[str] = field(default_factory=lambda: ["caller"])
     left: set[str] = field(default_factory=set)
+    rests: int = 0
 
     def act(self, move: str) -> Action | None:
         """What that move is now; None where it cannot be made."""
@@ -92,7 +96,8 @@ class State:
         if verb == "release":
             return Release()
         if verb == "rest":
-            return Rest(float(what))
+            self.rests += 1
+            return Rest(float(what)) if self.rests <= MOST_RESTS else None
         return self._on_link(verb, what)
 
     def _at_worker(self, verb: str, worker: int) -> Action | None:
@@ -193,6 +198,7 @@ class Schedule:
             turns=(Turn(name="turn", outcomes=frozenset(outcomes), stoppable=stoppable),),
             workers=len(WORKERS),
             options=Options(policy={"lease_s": LEASE_S}),
+            bounds=BOUNDS,
             steps=(
                 Script({"tokens": TOKENS, "hold_at": hold, **broken}),
                 Post(turn="turn"),
