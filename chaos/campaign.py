@@ -48,6 +48,8 @@ LEASE_S = 1.0
 WORKERS = (1, 2)
 MOST_MOVES = 10
 MOST_RESTS = 3
+DURING_A_STALL = {"again", "tab", "follow", "freeze", "thaw", "rest", "heal"}
+"""What ends a connection does not: toxiproxy hangs when a toxic is taken off a link that ended meanwhile."""
 BOUNDS = Bounds(silence_s=30, settle_s=30)
 """They hold on a busy machine, all moves included."""
 LINKS = (UPSTREAM, *(f"worker-{number}" for number in WORKERS))
@@ -85,6 +87,8 @@ class State:
     def act(self, move: str) -> Action | None:
         """What that move is now; None where it cannot be made."""
         verb, _, what = move.partition(".")
+        if verb not in DURING_A_STALL and any(fault.startswith("stall.") for fault in self.on):
+            return None
         if verb in ("freeze", "thaw", "kill", "start", "cancel", "again", "tab", "follow"):
             return self._at_worker(verb, int(what))
         if verb == "leave":
@@ -135,6 +139,8 @@ class State:
             self.on.remove(f"{undone}.{link}")
             return Mend(link) if verb == "mend" else Heal(link)
         if f"{verb}.{link}" in self.on:
+            return None
+        if verb == "stall" and f"cut.{link}" in self.on:
             return None
         self.on.add(f"{verb}.{link}")
         if verb == "limit":
