@@ -71,7 +71,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All but what needs a toxiproxy-server; arguments after `--` go to pytest."""
-    install(session, ".[trio]", groups=("test",))
+    install(session, ".[trio]", groups=("test", "chaos"))
     session.run("pytest", "--ignore=tests/chaos", *session.posargs, env=EVERYTHING)
 
 

@@ -7,23 +7,16 @@ upstream's, or `worker-N` for the one in front of that worker's clients.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .aftermath import trespass
+from .dialects import PATHS, Dialect
 from .process import Failed
 from .provider import TURN
 from .reader import Form, Request
-from .stage import OURS, PROMPT, UPSTREAM, Stage
-
-PATHS = {
-    "openai-chat": "/v1/chat/completions",
-    "openai-responses": "/v1/responses",
-    "anthropic": "/v1/messages",
-    "gemini": "/v1beta/models/scripted:streamGenerateContent?alt=sse",
-}
-"""Dialect to the path that the scripted provider answers in it."""
+from .stage import ENDED_STATES, PROMPT, UPSTREAM, Between, Stage
 
 
 class Action(Protocol):
@@ -42,27 +35,43 @@ class Post:
     turn: str
     label: str = "caller"
     worker: int = 1
-    dialect: str = "openai-chat"
+    key: str = ""
+    """Empty: the turn's name."""
+    prompt: str = PROMPT
+    dialect: Dialect | None = None
+    """None: the cell's."""
     upstream: str = UPSTREAM
     headers: Mapping[str, str] = field(default_factory=dict)
+    resumes: str = ""
+    """A reader: go on from where that one got to."""
+    direct: bool = False
+    """By another way than the worker's link."""
+    consents: str = ""
+    """A reader: pay again for the stream that it had."""
 
     def act(self, stage: Stage) -> None:
-        body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": PROMPT}], "input": PROMPT}
+        headers = {"idempotency-key": stage.key(self.key or self.turn), **stage.ours, **self.headers}
+        if self.resumes:
+            headers["stream-offset"] = str(stage.readers[self.resumes].read().reached)
+        if self.consents:
+            headers["stream-retry"] = stage.readers[self.consents].stream
+        stage.begin(self.label, self.worker, self.request(self.dialect or stage.dialect, headers), direct=self.direct)
+
+    def request(self, dialect: Dialect, headers: Mapping[str, str]) -> Request:
+        asked = self.prompt
+        body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": asked}], "input": asked}
         own = {
-            **OURS,
             "content-type": "application/json",
-            "idempotency-key": f"{self.turn}-{stage.run}",
             "stream-exact": "true",
             TURN: self.turn,
         }
-        request = Request(
+        return Request(
             turn=self.turn,
             method="POST",
-            path=f"/{self.upstream}{PATHS[self.dialect]}",
+            path=f"/{self.upstream}{PATHS[dialect]}",
             body=json.dumps(body).encode(),
-            headers={**own, **self.headers},
+            headers={**own, **headers},
         )
-        stage.begin(self.label, self.worker, request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +91,7 @@ class Read:
         offset = of.read().reached if self.offset == "here" else self.offset
         live = "events" if self.form == "events" else "tail"
         path = f"/streams/{of.stream}?live={live}&offset={offset}"
-        request = Request(turn=of.request.turn, path=path, headers=OURS, form=self.form)
+        request = Request(turn=of.request.turn, path=path, headers=stage.ours, form=self.form)
         stage.begin(self.label, self.worker, request, slow_s=self.slow_s)
 
 
@@ -91,10 +100,10 @@ class Until:
     """Wait until a reader has so many bytes, or has ended."""
 
     label: str
-    size: int = 1
+    size: int | Between = 1
 
     def act(self, stage: Stage) -> None:
-        stage.readers[self.label].until(self.size)
+        stage.readers[self.label].until(stage.draw(self.size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,16 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Trespass:
+    """A stranger asks for the stream, while it is as it is."""
+
+    of: str = "caller"
+
+    def act(self, stage: Stage) -> None:
+        stage.probes += trespass(stage, stage.readers[self.of])
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Ask a worker to stop the stream."""
 
@@ -151,12 +170,14 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """Wait for the stream's seal."""
+    """Wait for the stream's seal; and for its expiry, if so."""
 
     of: str = "caller"
+    expired: bool = False
 
     def act(self, stage: Stage) -> None:
-        stage.sealed(stage.readers[self.of].stream)
+        states = ("expired",) if self.expired else ENDED_STATES
+        stage.ended(stage.readers[self.of], states)
 
 
 # --- the provider ----------------------------------------------------------------------------------------------------
@@ -164,12 +185,17 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What the next call gets, in the provider's own words."""
+    """What the next call gets, in the provider's own words; or every call that nothing else is written for."""
 
     values: Mapping[str, Any]
+    every: bool = False
 
     def act(self, stage: Stage) -> None:
-        stage.provider.script(self.values)
+        values = stage.draw(dict(self.values))
+        if self.every:
+            stage.provider.script(default=values)
+        else:
+            stage.provider.script(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +251,35 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminate:
+    """SIGTERM."""
+
+    worker: int = 1
+
+    def act(self, stage: Stage) -> None:
+        stage.faulted()
+        stage.worker(self.worker).terminate()
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Wait for the end of a worker that was told to end."""
+
+    worker: int = 1
+
+    def act(self, stage: Stage) -> None:
+        stage.worker(self.worker).end()
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """SIGTERM, and wait for its end."""
 
     worker: int = 1
 
     def act(self, stage: Stage) -> None:
-        stage.faulted()
-        stage.worker(self.worker).stop()
+        Terminate(self.worker).act(stage)
+        Gone(self.worker).act(stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +299,6 @@ class Thaw:
 
     def act(self, stage: Stage) -> None:
         stage.worker(self.worker).thaw()
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Nothing is done for so long: what is waited for is the time."""
-
-    seconds: float
-
-    def act(self, stage: Stage) -> None:
-        time.sleep(self.seconds)
 
 
 # --- the network -----------------------------------------------------------------------------------------------------
@@ -300,10 +337,20 @@ class CutAfter:
     """Each connection ends after so many more bytes of the answer, its head and framing included."""
 
     link: str
-    size: int
+    size: int | Between
 
     def act(self, stage: Stage) -> None:
-        stage.link(self.link).cut_after(self.size)
+        stage.link(self.link).cut_after(stage.draw(self.size))
+
+
+@dataclass(frozen=True, slots=True)
+class Uncut:
+    """After `CutAfter`. Only while every reader reads."""
+
+    link: str
+
+    def act(self, stage: Stage) -> None:
+        stage.link(self.link).uncut()
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +361,17 @@ class Stall:
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).stall()
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOut:
+    """Answers are lost on their way, and their senders are not told, until the connections end of it."""
+
+    link: str
+    after_ms: int = 200
+
+    def act(self, stage: Stage) -> None:
+        stage.link(self.link).time_out(self.after_ms)
 
 
 @dataclass(frozen=True, slots=True)

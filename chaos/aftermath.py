@@ -7,14 +7,15 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 
+from .exchange import Reply
 from .history import History, Probe, Read, Record
 from .process import Failed
 from .provider import TURN, Entry
 from .reader import Form, Reader, Request
 from .server import Worker
-from .stage import CREDENTIAL, OURS, PROMPT, STRANGERS, Stage
+from .stage import CALLERS, CREDENTIAL, PROMPT, STRANGER, Stage
 
-NOT_OURS = ("provider.log", "toxiproxy.log")
+NOT_OURS = ("provider.log", "toxiproxy.log", CALLERS)
 NOTICE_S = 5.0
 """How long the end of a stopped call may take to reach the provider."""
 ROUTES = (
@@ -27,6 +28,7 @@ ROUTES = (
     ("DELETE", ""),
 )
 """What a stranger tries, what does harm last."""
+NEVER_WAS = "never-was-such-a-stream-anywhere"
 LIVE: Mapping[Form, str] = {"bytes": "tail", "events": "events"}
 
 
@@ -36,73 +38,88 @@ def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
     for reader in stage.readers.values():
         reader.join(within_s=max(0.1, deadline - time.monotonic()))
     history.reads = [reader.read() for reader in stage.readers.values()]
-    turns = {reader.stream: reader.request.turn for reader in stage.readers.values() if reader.stream}
-    for stream, turn in turns.items():
-        sealed_s = stage.sealed(stream, within_s=max(0.1, deadline - time.monotonic()))
+    readers = {reader.stream: reader for reader in stage.readers.values() if reader.stream}.values()
+    for reader in readers:
+        sealed_s = stage.ended(reader, within_s=max(0.1, deadline - time.monotonic()))
         after_s = sealed_s - stage.faulted_s if stage.faulted_s else None
-        history.records += [_record(stage, worker, stream, turn, after_s) for worker in stage.workers]
-        history.reads += [_read_again(worker, stream, turn, form) for worker in stage.workers for form in LIVE]
+        history.records += [_record(stage, worker, reader, after_s) for worker in stage.workers]
+        history.reads += [_read_again(worker, reader, form) for worker in stage.workers for form in LIVE]
+    history.probes = [*stage.probes, *(probe for reader in readers for probe in trespass(stage, reader))]
+    for caller in stage.callers.values():
+        caller.join(within_s=max(0.1, deadline - time.monotonic()))
+    history.heard = [caller.heard() for caller in stage.callers.values()]
+    history.growth = stage.growth()
     cancelled = {record.turn for record in history.records if record.outcome == "cancelled"}
     with contextlib.suppress(Failed):  # then the checker sees which call goes on
         stage.provider.wait_for(lambda entries: _ended(entries, cancelled), within_s=NOTICE_S)
     history.calls = stage.provider.calls()
-    history.probes = [_probe(stage, stream, method, verb) for stream in turns for method, verb in ROUTES]
     history.canaries = (CREDENTIAL.encode(), PROMPT.encode())
     history.traces = {
         str(path.relative_to(stage.directory)): path.read_bytes()
         for path in sorted(stage.directory.rglob("*"))
-        if path.is_file() and path.name not in NOT_OURS
+        if path.is_file() and path.relative_to(stage.directory).parts[0] not in NOT_OURS
     }
 
 
-def _record(stage: Stage, worker: Worker, stream: str, turn: str, after_s: float | None) -> Record:
-    info = json.loads(stage.ask(worker.number, "GET", f"/streams/{stream}/info").body)
-    segments = range(1, 1 + max(1, len(info.get("segments", ()))))
+def trespass(stage: Stage, reader: Reader) -> list[Probe]:
+    """What a stranger is told of a reader's stream, and of one that never was."""
+    stranger = stage.ours if reader.request.credential == STRANGER else STRANGER
+    never_was = NEVER_WAS[: len(reader.stream)]
+
+    def told(method: str, stream: str, what: str) -> tuple[int, bytes]:
+        reply = stage.ask(1, method, f"/streams/{stream}{what}", stranger)
+        return reply.status, reply.body.replace(stream.encode(), b"...")
+
+    return [
+        Probe(
+            route=f"{method} {what}",
+            stream=reader.stream,
+            foreign=told(method, reader.stream, what),
+            unknown=told(method, never_was, what),
+        )
+        for method, what in ROUTES
+    ]
+
+
+def _record(stage: Stage, worker: Worker, reader: Reader, after_s: float | None) -> Record:
+    info = json.loads(_ask(stage, worker, reader, "/info").body)
+    expired = info["state"] == "expired"
+    segments = () if expired else range(1, 1 + max(1, len(info.get("segments", ()))))
     return Record(
-        stream=stream,
-        turn=turn,
+        stream=reader.stream,
+        turn=reader.request.turn,
         asked=f"worker {worker.number}",
         state=info["state"],
         outcome=info.get("outcome") or "",
         detail=(info.get("detail") or {}).get("code", ""),
-        payload={segment: _payload(stage, worker, stream, segment) for segment in segments},
+        payload={segment: _payload(stage, worker, reader, segment) for segment in segments},
         sealed_after_s=after_s,
     )
 
 
-def _payload(stage: Stage, worker: Worker, stream: str, segment: int) -> bytes:
+def _payload(stage: Stage, worker: Worker, reader: Reader, segment: int) -> bytes:
     """A segment, page by page."""
     payload = b""
     prefix = f"s{segment:02}." if segment > 1 else ""
     while True:
-        path = f"/streams/{stream}?offset={prefix}{len(payload):016}"
-        page = stage.ask(worker.number, "GET", path)
+        page = _ask(stage, worker, reader, f"?offset={prefix}{len(payload):016}")
         if page.status != 200:
-            raise Failed(f"worker {worker.number} answers {page.status} to {path}: {page.body[:500]!r}")
+            raise Failed(f"worker {worker.number} answers {page.status} of {reader.stream}: {page.body[:500]!r}")
         payload += page.body
         if page.headers.get("stream-closed") or not page.body:
             return payload
 
 
-def _read_again(worker: Worker, stream: str, turn: str, form: Form) -> Read:
+def _ask(stage: Stage, worker: Worker, reader: Reader, what: str) -> Reply:
+    """As the one who has the stream."""
+    return stage.ask(worker.number, "GET", f"/streams/{reader.stream}{what}", reader.request.credential)
+
+
+def _read_again(worker: Worker, reader: Reader, form: Form) -> Read:
     """Somebody reads all of it when everything is over, past all links."""
-    path = f"/streams/{stream}?live={LIVE[form]}&offset=0"
-    request = Request(turn=turn, path=path, headers=OURS, form=form, undisturbed=True)
-    return (
-        Reader(f"who read the {form} of {turn} from worker {worker.number} afterwards", worker.url, request)
-        .join()
-        .read()
-    )
-
-
-def _probe(stage: Stage, stream: str, method: str, verb: str) -> Probe:
-    """What a stranger is answered of a stream, and of one that never was."""
-
-    def answer(of: str) -> tuple[int, bytes]:
-        reply = stage.ask(1, method, f"/streams/{of}{verb}", STRANGERS)
-        return reply.status, reply.body.replace(of.encode(), b"ID")
-
-    return Probe(route=f"{method} {verb}", stream=stream, foreign=answer(stream), unknown=answer(stream[::-1]))
+    turn, path = reader.request.turn, f"/streams/{reader.stream}?live={LIVE[form]}&offset=0"
+    request = Request(turn=turn, path=path, headers=reader.request.credential, form=form, undisturbed=True)
+    return Reader(f"who read the {form} of {turn} afterwards at {worker.number}", worker.url, request).join().read()
 
 
 def _ended(entries: Sequence[Entry], turns: Collection[str]) -> bool:

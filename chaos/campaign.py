@@ -30,7 +30,6 @@ from .actions import (
     Post,
     Read,
     Release,
-    Rest,
     Script,
     Stall,
     Start,
@@ -42,6 +41,7 @@ from .history import Bounds, Turn
 from .scenario import Scenario, Verdict
 from .server import CONFIGURATIONS, Configuration, Options
 from .stage import UPSTREAM
+from .waits import Pass
 
 TOKENS = 60
 LEASE_S = 1.0
@@ -101,7 +101,7 @@ class State:
             return Release()
         if verb == "rest":
             self.rests += 1
-            return Rest(float(what)) if self.rests <= MOST_RESTS else None
+            return Pass(float(what)) if self.rests <= MOST_RESTS else None
         return self._on_link(verb, what)
 
     def _at_worker(self, verb: str, worker: int) -> Action | None:

@@ -104,31 +104,32 @@ def byte_exact(history: History) -> Iterator[str]:
     payloads = _payloads(history)
     for stream, record in _sealed(history).items():
         billed = [call.sent for call in _billed(history, record.turn)]
-        sent = billed or _sent(history, record.turn)
         last = max(record.payload, default=1)
         for segment in range(1, last + 1):
             payload = payloads.get((stream, segment), b"")
             if record.outcome == "completed" and segment == last:
                 if payload not in billed:
                     yield f"{stream} completed with {len(payload)} bytes that no call of {record.turn} sent as a whole"
-            elif payload and not any(body.startswith(payload) for body in sent):
+            elif payload and not any(body.startswith(payload) for body in _sent(history, record.turn)):
                 yield f"{stream}, segment {segment}, is not what a call of {record.turn} sent"
 
 
 def nothing_lost(history: History) -> Iterator[str]:
     """I4: what a reader has seen is in the log afterwards."""
     payloads = _payloads(history)
+    expired = {record.stream for record in history.records if record.state == "expired"}
     for read in history.reads:
         kept = len(payloads.get((read.stream, read.segment), b""))
-        if read.pieces and read.stream and read.reached > kept:
+        if read.pieces and read.stream and read.stream not in expired and read.reached > kept:
             yield f"{read.reader} saw {read.reached} bytes of {read.stream}, of which {kept} are left"
 
 
 def one_outcome(history: History) -> Iterator[str]:
     """I5: one outcome, the same for all; nothing cut short looks complete."""
     first: dict[str, Record] = {}
+    may_expire = {turn.name for turn in history.turns if turn.expires}
     for record in history.records:
-        if record.state != "sealed":
+        if record.state != "sealed" and not (record.state == "expired" and record.turn in may_expire):
             yield f"{record.stream} of {record.turn} is still {record.state}, says {record.asked}"
             continue
         other = first.setdefault(record.stream, record)

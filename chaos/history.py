@@ -17,13 +17,11 @@ class End(Enum):
     CLEAN = "clean"
     """As framed."""
     CUT = "cut"
-    """Otherwise than as framed."""
+    """Otherwise than as framed; or, for EventSource, with nothing but the word to come back."""
     LEFT = "left"
     """The reader itself went away, or was made to."""
     TOLD = "told"
     """Clean, and the failure was said in it: an in-band error, or the end event of `live=events`."""
-    BACK = "back"
-    """Clean, and it was told to come back: the server goes down, the stream may go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,10 @@ class Turn:
     dispatched: bool = True
     """At least one call must have been made."""
     stoppable: bool = False
-    """Somebody asked to stop it, or nobody listens and the policy stops it then; or its server died."""
+    """Somebody asked to stop it, or nobody listens and the policy stops it then; or its server died, or gave up a
+    provider that stalls or says too much; or the network between the two was cut."""
+    expires: bool = False
+    """Its payload may be gone in the end, and nothing else of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,11 +63,26 @@ class Process:
         if self._process.poll() is None:
             os.kill(self.pid, number)
 
+    def members(self) -> list[int]:
+        """Its id and those of its children: a server may do its work in one. Itself alone where there is no /proc."""
+        found = {self.pid}
+        for each in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(int(each.name)) == self.pid:
+                    found.add(int(each.name))
+        return sorted(found)
+
     def freeze(self) -> None:
-        self.send(signal.SIGSTOP)
+        """With its children. Stopped on return; raises Failed."""
+        os.killpg(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + DEADLINE_S
+        while not all(map(_stopped, self.members())):
+            if time.monotonic() > deadline:
+                raise Failed(f"{' '.join(self.command)} does not stop")
+            time.sleep(0.001)
 
     def thaw(self) -> None:
-        self.send(signal.SIGCONT)
+        os.killpg(self.pid, signal.SIGCONT)
 
     def end(self, *, within_s: float = DEADLINE_S) -> int:
         """Wait for its end; its exit code. Raises Failed."""
@@ -81,3 +96,9 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(DEADLINE_S)
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a signal has stopped it, as far as /proc tells; it may be on its way to that."""
+    told = Path(f"/proc/{pid}/stat")
+    return not told.exists() or told.read_text().rpartition(")")[2].split()[0] in "TZ"

@@ -9,12 +9,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from .exchange import ask
+from .dialects import BLOCK, error_in
+from .exchange import Cut, Silent, ask
 from .history import Call
 from .process import DEADLINE_S, Failed, Process
 
 TURN = "x-chaos-turn"
 """The request header that a turn's calls carry; servers hand it on."""
+
+
+def said(tokens: int) -> str:
+    """What the user of an SDK reads of an answer of so many tokens."""
+    return "".join(f"w{number:04d} " for number in range(tokens))
+
 
 Entry = Mapping[str, Any]
 """One call as the ledger has it."""
@@ -62,12 +69,14 @@ class Provider:
 
     def _call(self, entry: Entry) -> Call:
         status = entry["status"]
+        sent = self._control("GET", f"/_sent?call={entry['number']}")
+        first = BLOCK.match(sent)
         return Call(
             number=entry["number"],
             turn=dict(entry["headers"]).get(TURN, ""),
-            sent=self._control("GET", f"/_sent?call={entry['number']}"),
+            sent=sent,
             status=status,
-            refused=status is not None and status >= 300,
+            refused=status is not None and (status >= 300 or (first is not None and error_in(first[0]))),
             disconnected=entry["disconnected"],
             tokens_billed=entry["tokens_billed"],
             began_s=entry["started_at"],
@@ -75,7 +84,10 @@ class Provider:
         )
 
     def _control(self, method: str, path: str, body: bytes = b"") -> bytes:
-        reply = ask(self.url, method, path, body)
+        try:
+            reply = ask(self.url, method, path, body)
+        except (Cut, Silent, OSError) as error:
+            raise Failed(f"the provider does not answer {path}: {error!r}") from error
         if reply.status != 200:
             raise Failed(f"the provider answers {reply.status} to {path}: {reply.body.decode()}")
         return reply.body

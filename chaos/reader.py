@@ -9,15 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .dialects import BLOCK, error_in
 from .exchange import Cut, Exchange, Silent
 from .history import End, Piece, Read
 from .process import Failed
 
 ENDED = b"event: resumestream.end\n"
-_BACK = re.compile(rb"(?:\A|\n)retry: \d+\n\n\Z")
 _ASKED = re.compile(r"[?&]offset=(?:s\d\d\.)?(\d+)(?:&|$)")
-_ID = re.compile(rb"\nid: (?:s(\d\d)\.)?(\d{16})\n\n\Z")
+LAST = 65536
+"""In so many bytes lies the last event."""
+_ID = re.compile(rb"id: (?:s(\d\d)\.)?(\d{16})(\r?\n)\r?\n\Z")
 _OFFSET = re.compile(r"(?:s(\d\d)\.)?(\d+)")
+
+CREDENTIALS = ("authorization", "x-goog-api-key")
 
 Form = Literal["bytes", "events"]
 """`bytes`: the payload as it was sent. `events`: for EventSource, each event with its offset as id."""
@@ -36,6 +40,10 @@ class Request:
     live: bool = True
     undisturbed: bool = False
     """No fault is there any more."""
+
+    @property
+    def credential(self) -> dict[str, str]:
+        return {name: value for name, value in self.headers.items() if name in CREDENTIALS}
 
 
 class Reader:
@@ -106,16 +114,13 @@ class Reader:
                     self._show(exchange, data)
                     time.sleep(self._slow_s)
                     self._may_read.wait()
-                end = self._clean() if asked.form == "events" else End.CLEAN
+                end = _end_told(self.body)
         except (Cut, Silent, OSError):
             pass
         with self._changed:
             self._hear()
             self.end, self._ended_s = (End.LEFT if self._left else end), self._heard_s
             self._changed.notify_all()
-
-    def _clean(self) -> End:
-        return End.TOLD if ENDED in self.body else End.BACK if _BACK.search(self.body) else End.CLEAN
 
     def _show(self, exchange: Exchange, data: bytes) -> None:
         with self._changed:
@@ -139,7 +144,7 @@ class Reader:
         """So far; `left` while it goes on."""
         with self._changed:
             segment, start = _position(self.headers.get("stream-offset", "0"))
-            ok = 200 <= self.status < 300
+            ok = self.status == 200
             events = self.request.form == "events"
             pieces = () if not ok else _events(self.body) if events else _whole(start, self.body)
             asked = _ASKED.search(self.request.path)
@@ -155,7 +160,7 @@ class Reader:
                 events=events,
                 end=self.end or End.LEFT,
                 outcome=self.headers.get("stream-outcome", ""),
-                live=self.request.live,
+                live=self.request.live and ok,
                 began_s=self._began_s,
                 ended_s=self._ended_s or time.monotonic(),
                 silence_s=self._silence_s,
@@ -176,8 +181,16 @@ def _whole(start: int, body: bytes) -> tuple[Piece, ...]:
 def _events(body: bytes) -> tuple[Piece, ...]:
     """The events with an id, as they were before it was added. What has none is no payload, or not whole."""
     pieces = []
-    for block in body.partition(ENDED)[0].split(b"\n\n"):
-        if match := _ID.search(block + b"\n\n"):
-            data = block[: match.start()] + b"\n\n"
+    for block in BLOCK.findall(body.partition(ENDED)[0]):
+        if match := _ID.search(block):
+            data = block[: match.start()] + match[3]
             pieces.append(Piece(int(match[2]) - len(data), data))
     return tuple(pieces)
+
+
+def _end_told(body: bytes) -> End:
+    """How a body ended that ended as framed: its last event may say that the answer failed, or to come back."""
+    *_, last = BLOCK.findall(body[-LAST:]) or [b""]
+    if ENDED in body or error_in(last):
+        return End.TOLD
+    return End.CUT if last.startswith(b"retry:") else End.CLEAN

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .actions import Action, Freeze, Kill, Start, Stop, Thaw
+from .actions import Action, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw
 from .aftermath import observe
 from .checker import Violation, check
+from .dialects import Dialect
+from .disk import FillDisk
 from .history import Bounds, History, Turn
 from .process import Failed
-from .server import CONFIGURATIONS, EMBEDDED, Configuration, Options, Target
+from .server import COMMANDS, CONFIGURATIONS, EMBEDDED, Configuration, Options, Target
 from .stage import UPSTREAM, Stage
 
-OF_PROCESSES = (Freeze, Kill, Start, Stop, Thaw)
+LOOPS = list(COMMANDS)
+OF_PROCESSES = (FillDisk, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw)
 """Actions on the server's own processes: not for one that somebody else runs."""
 
 
@@ -32,9 +36,24 @@ class Scenario:
     bounds: Bounds = field(default_factory=Bounds)
     durable: bool = False
     """It needs a store that survives its process."""
+    dialects: tuple[Dialect, ...] = ("openai-chat",)
+    """What its callers may speak: one after the other over the configurations, beginning anywhere."""
+    everywhere: bool = False
+    """It is played on every store with every loop, and not only on every store with one or the other."""
 
-    def configurations(self) -> Sequence[Configuration]:
-        return [chosen for chosen in CONFIGURATIONS if not (self.durable and chosen.store == "memory")]
+    def configurations(self, *, thorough: bool = False) -> Sequence[Configuration]:
+        """The cells of its row; `thorough`: as if it were to be played everywhere."""
+        first = zlib.crc32(self.name.encode())
+        cells = [
+            replace(each, dialect=self.dialects[(first + number) % len(self.dialects)])
+            for number, each in enumerate(CONFIGURATIONS)
+            if not (self.durable and each.store == "memory")
+        ]
+        if thorough or self.everywhere:
+            return cells
+        stores = list(dict.fromkeys(each.store for each in cells))
+        turn = [(store, LOOPS[(first + number) % len(LOOPS)]) for number, store in enumerate(stores)]
+        return [each for each in cells if (each.store, each.loop) in turn]
 
     @property
     def anywhere(self) -> bool:
@@ -47,6 +66,7 @@ class Scenario:
 class Verdict:
     scenario: str
     configuration: str
+    dialect: str = ""
     violations: tuple[Violation, ...] = ()
     failure: str = ""
     """Why it could not be played to its end; empty: it was."""
@@ -72,6 +92,7 @@ def play(scenario: Scenario, configuration: Configuration, directory: Path, *, t
             workers=scenario.workers,
             upstreams=scenario.upstreams,
             target=target,
+            seed=f"{scenario.name} {configuration}",
         ) as stage:
             for number, step in enumerate(scenario.steps, 1):
                 try:
@@ -84,6 +105,7 @@ def play(scenario: Scenario, configuration: Configuration, directory: Path, *, t
     return Verdict(
         scenario=scenario.name,
         configuration=str(configuration),
+        dialect=configuration.dialect,
         violations=tuple(check(history)) if not failure else (),
         failure=failure,
         seconds=time.monotonic() - began,

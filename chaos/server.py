@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .process import Process
+from .dialects import Dialect
+from .process import DEADLINE_S, Process
 
 StoreKind = Literal["memory", "sqlite", "filesystem"]
 Loop = Literal["asyncio", "trio"]
@@ -22,9 +23,13 @@ STORES: Mapping[StoreKind, str] = {
     "sqlite": "sqlite:///{}/streams.db",
     "filesystem": "file://{}/log",
 }
+GRACE_S = "1"
+"""How long a server waits for open answers before it tells the application that it ends."""
+_UVICORN = ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--timeout-graceful-shutdown", GRACE_S]
+_HYPERCORN = ["-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:{port}", "--graceful-timeout", GRACE_S]
 COMMANDS: Mapping[Loop, list[str]] = {
-    "asyncio": [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "{app}"],
-    "trio": [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:{port}", "{app}"],
+    "asyncio": [sys.executable, *_UVICORN, "{app}"],
+    "trio": [sys.executable, *_HYPERCORN, "{app}"],
 }
 SERVES = r"running on http://127\.0\.0\.1:\d+|Running on http://127\.0\.0\.1:\d+"
 MOUNT = "/llm"
@@ -32,10 +37,11 @@ MOUNT = "/llm"
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One column of the table: what the server runs on."""
+    """One column of the table: what the server runs on. What its callers speak differs from row to row."""
 
     store: StoreKind
     loop: Loop
+    dialect: Dialect = "openai-chat"
 
     def __str__(self) -> str:
         return f"{self.store}-{self.loop}"
@@ -75,11 +81,23 @@ class Worker:
         self.number, self.log, self.url = number, log, url
         self._command, self._environment = command, environment
         self._process: Process | None = None
+        self.frozen = False
 
     @property
     def pid(self) -> int:
+        """0: none of ours."""
+        return self._process.pid if self._process else 0
+
+    def resident_bytes(self) -> int:
+        """How much memory it holds; 0 where the machine does not tell (no /proc)."""
+        told = [Path(f"/proc/{member}/statm") for member in self.members()]
+        pages = sum(int(each.read_text().split()[1]) for each in told if each.exists())
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def members(self) -> list[int]:
+        """Its process and that one's children."""
         assert self._process
-        return self._process.pid
+        return self._process.members()
 
     def start(self) -> None:
         """It serves on return."""
@@ -89,20 +107,26 @@ class Worker:
     def freeze(self) -> None:
         assert self._process
         self._process.freeze()
+        self.frozen = True
 
     def thaw(self) -> None:
         assert self._process
         self._process.thaw()
+        self.frozen = False
 
     def kill(self) -> None:
         """Dead on return."""
         if self._process:
             self._process.kill()
 
-    def stop(self, *, within_s: float = 20) -> int:
-        """An orderly end by SIGTERM; its exit code."""
+    def terminate(self) -> None:
+        """SIGTERM."""
         assert self._process
         self._process.send(signal.SIGTERM)
+
+    def end(self, *, within_s: float = DEADLINE_S) -> int:
+        """Wait for its end; its exit code. Raises Failed."""
+        assert self._process
         return self._process.end(within_s=within_s)
 
 

@@ -4,8 +4,8 @@ What each toxic does on the wire was measured with server 2.12.0:
 
 * `reset_peer` of toxicity 0 only arms SO_LINGER on links made after it; then cutting them sends RST, not FIN.
 * `limit_data` counts from the moment it is added.
-* A toxic must not be removed while a slow reader keeps a link full: the server then hangs. So nothing here resets a
-  server; its end is SIGTERM.
+* A toxic must not be removed while a slow reader keeps a link full, nor after a stalled link was cut: the server then
+  hangs. So nothing here resets a server, and its end is SIGTERM.
 """
 
 from __future__ import annotations
@@ -55,9 +55,12 @@ class _Calm(requests.Session):
         self.trust_env = False
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        response = super().request(*args, **{"timeout": TIMEOUT_S, **kwargs})
-        if response.status_code >= 500:
-            response.raise_for_status()
+        try:
+            response = super().request(*args, **{"timeout": TIMEOUT_S, **kwargs})
+            if response.status_code >= 500:
+                response.raise_for_status()
+        except requests.RequestException as error:
+            raise Failed(f"toxiproxy does not do as it is told: {error}") from error
         return response
 
 
@@ -97,13 +100,20 @@ class Link:
         """Each link ends after so many more bytes of what comes back, heads and framing included."""
         self.add("limit_data", bytes=size)
 
+    def uncut(self) -> None:
+        self.remove("limit_data")
+
+    def time_out(self, after_ms: int) -> None:
+        """What comes back is lost, and its sender is not told; after so long without any, the links end."""
+        self.add("timeout", timeout=after_ms)
+
     def stall(self) -> None:
         """Nothing passes in either direction, nothing is lost, nobody is told."""
         for direction in ("upstream", "downstream"):
             self.add("bandwidth", direction, rate=0)
 
     def heal(self) -> None:
-        """After `stall`. Only while every reader reads."""
+        """After `stall`. Only while every reader reads, and nothing was cut meanwhile."""
         for direction in ("upstream", "downstream"):
             self.remove("bandwidth", direction)
 
@@ -132,7 +142,7 @@ class Toxiproxy:
                 self._api = f"http://127.0.0.1:{port}"
                 toxiproxy.api.requests.get(f"{self._api}/version").raise_for_status()
                 break
-            except (Failed, requests.RequestException) as error:
+            except Failed as error:
                 self._process.kill()
                 failure = error
         else:

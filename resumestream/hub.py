@@ -291,8 +291,7 @@ class Hub:
 
     async def stat(self, stream: StreamId) -> StreamInfo:
         """The record as of now: retention is enforced here, on access. Raises StreamNotFound."""
-        live = self._live.get(stream)  # before the look: the seal may come between that and its answer
-        info, now = _newest(await self.store.stat(stream), live), self.store.now()
+        info, now = await self._record(stream), self.store.now()
         if not info.gone and now >= info.expires_at:
             # An expiry never cuts a read that was open before it, and nobody knows of those in other processes
             if self.reads.open(stream) or not self.store.peers.alone():
@@ -303,11 +302,16 @@ class Hub:
             raise StreamNotFound(f"there is no stream {stream}", stream=stream)
         return info
 
+    async def _record(self, stream: StreamId) -> StreamInfo:
+        live = self._live.get(stream)  # before the look: the seal may come between that and its answer
+        return _newest(await self.store.stat(stream), live)
+
     async def answered(self, stream: StreamId) -> StreamInfo:
-        """The record once the upstream's head is known or the stream has ended. Raises Draining, StreamNotFound."""
+        """The record once the upstream's head is known or the stream has ended. For a read that is open: it may have
+        ended and expired meanwhile, which does not cut that one. Raises Draining, StreamNotFound."""
         until = math.inf
         while True:
-            info = await self.stat(stream)
+            info = await self._record(stream)
             live = self._live.get(stream)
             given_up = live.failed is not None if live else info.new.worker == self.worker
             if info.sealed or (info.head and not given_up and not (live and live.abandoned)):

@@ -59,6 +59,8 @@ CHAOS = "chaos"
 """The harness is a package of its own: it touches sockets and process ids alone."""
 CHAOS_TARGETS = "targets"
 CHAOS_PURE = {"history", "checker"}
+IMPORT_NAMES = {"google_genai": "google", "toxiproxy_python": "toxiproxy"}
+"""Where it is not the distribution's."""
 MAX_LINES = 500
 MAX_MEDIAN_LINES = 200
 
@@ -225,7 +227,7 @@ def chaos_judges_purely(package: Package) -> Iterator[str]:
 
 def chaos_imports_are_declared(package: Package) -> Iterator[str]:
     groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-    declared = {_import_name(requirement) for name in ("chaos", "test") for requirement in groups[name]} | {"toxiproxy"}
+    declared = {_import_name(requirement) for name in ("chaos", "test") for requirement in groups[name]}
     for module, found in _each(package):
         name = found.outside
         if name and module.unit != CHAOS_TARGETS and name not in sys.stdlib_module_names | declared:
@@ -233,7 +235,8 @@ def chaos_imports_are_declared(package: Package) -> Iterator[str]:
 
 
 def _import_name(requirement: str) -> str:
-    return re.split(r"[^\w-]", requirement)[0].lower().replace("-", "_")
+    name = re.split(r"[^\w-]", requirement)[0].lower().replace("-", "_")
+    return IMPORT_NAMES.get(name, name)
 
 
 def files_are_small(package: Package) -> Iterator[str]:

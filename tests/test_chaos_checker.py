@@ -152,7 +152,7 @@ def with_comments() -> History:
 def going_down() -> History:
     """Who reads events from a server that goes down is sent back; the stream may complete later."""
     history = completed()
-    history.reads = [a_read(events=True, pieces=pieces(0, 1), end=End.BACK), a_read(status=0, pieces=(), end=End.CUT)]
+    history.reads = [a_read(events=True, pieces=pieces(0, 1), end=End.CUT), a_read(status=0, pieces=(), end=End.CUT)]
     return history
 
 

@@ -175,6 +175,23 @@ async def test_expiry_is_enforced_on_access_and_spares_open_reads() -> None:
         assert await hub.bound("k") is None
 
 
+async def test_who_came_before_the_expiry_is_answered_after_it() -> None:
+    """A caller that wants nothing kept still gets the answer that it waits for, however fast that is over."""
+    now = 1000.0
+    async with running(MemoryStore(clock=lambda: now)) as hub:
+        source = FakeSource()
+        new = await started(hub, source)
+        with hub.reads.reading(new.id):
+            source.send(EVENTS[0], DONE)
+            source.end()
+            await sealed(hub, new)
+            now += 61
+            info = await hub.answered(new.id)
+            assert info.gone is None
+            assert (await hub.reads.tail(new.id, 0, known=info).receive()).data == EVENTS[0] + DONE
+        assert (await hub.stat(new.id)).gone is Gone.EXPIRED
+
+
 async def test_decide_sees_the_binding_and_the_record() -> None:
     """What a claim is decided on is what is stored, and its refusals reach the caller with nothing started."""
     async with running() as hub:

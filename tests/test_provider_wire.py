@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from resumestream.testing.provider import Script, ScriptedProvider
+from resumestream.testing.provider import Script, ScriptedProvider, server
 
 from .raw_client import CHAT, Raw, chunks
 
 RECORDINGS = Path(__file__).parents[1].parent / "shared" / "recordings"
+
+MORE_THAN_BUFFERS = 32 * 2**20
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def provider() -> Iterator[ScriptedProvider]:
 # --- faults ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["fin", "rst", "garbage", "clean"])
+@pytest.mark.parametrize("fault", ["fin", "rst", "garbage", "clean", "half-close"])
 @pytest.mark.parametrize("place", [{"at_byte": 0}, {"at_byte": 777}, {"at_event": 3}, {}], ids=str)
 def test_faults_come_at_their_byte(provider: ScriptedProvider, fault: Any, place: dict[str, int]) -> None:
     """Exactly the bytes before the place arrive, as whole chunks, and then the fault."""
@@ -60,6 +63,21 @@ def test_faults_before_the_head(provider: ScriptedProvider, fault: Any, seen: tu
     with Raw(provider.url).send() as raw:
         assert raw.rest() == seen
     assert provider.ledger()[0].status is None
+
+
+@pytest.mark.parametrize(("fault", "taken"), [("half-close", True), ("fin", False)])
+def test_a_half_closed_connection_is_read_on(
+    provider: ScriptedProvider, fault: Any, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the client still sends is taken for as long as it likes; after a whole close it is refused with RST."""
+    monkeypatch.setattr(server, "_LINGER_S", 0)  # else a whole close takes that long
+    provider.script(Script(fault=fault, at_byte=300))
+    with Raw(provider.url).send() as raw:
+        raw.head()
+        assert raw.rest()[1] == "fin"
+        assert provider.wait_for(lambda calls: calls[0].ended)[0].finished
+        with contextlib.nullcontext() if taken else pytest.raises((ConnectionResetError, BrokenPipeError)):
+            raw.sock.sendall(bytes(MORE_THAN_BUFFERS))
 
 
 def test_a_reset_does_not_overtake_the_bytes_before_it(provider: ScriptedProvider) -> None:

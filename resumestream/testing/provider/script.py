@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-Fault = Literal["fin", "rst", "stall", "clean", "garbage"]
+Fault = Literal["fin", "rst", "stall", "clean", "garbage", "half-close"]
 Framing = Literal["chunked", "length", "close"]
 
 _CHUNKING = re.compile(r"events|random:\d+")
@@ -58,7 +58,8 @@ class Script:
     error_at: int | None = None
     """After so many events comes the provider's own in-band error, and the body ends as framed."""
     fault: Fault | None = None
-    """`fin`, `rst`: the connection ends; `garbage`: bytes that are no HTTP, then FIN; `stall`: silence until released;
+    """`fin`, `rst`: the connection ends; `half-close`: our side of it, and we read on for as long as the client keeps
+    its own open; `garbage`: bytes that are no HTTP, then FIN; `stall`: silence until released;
     `clean`: the body ends there as if it were whole. Under framing `length` a `fin` makes a body shorter than said."""
     at_byte: int | None = None
     at_event: int | None = None

@@ -41,8 +41,9 @@ class _Ending(Enum):
 
     REUSED = 0
     FIN = 1
-    RST = 2
-    GONE = 3
+    HALF = 2
+    RST = 3
+    GONE = 4
 
 
 class Connection:
@@ -89,8 +90,8 @@ class Connection:
             ending = _Ending.GONE
         if ending in (_Ending.RST, _Ending.GONE):
             self._control.ended(playing, disconnected=ending is _Ending.GONE)
-        if ending is _Ending.FIN:
-            await self._linger()
+        if ending in (_Ending.FIN, _Ending.HALF):
+            await self._linger(_LINGER_S if ending is _Ending.FIN else None)
         return ending is _Ending.REUSED
 
     async def _answer_test(self, request: h11.Request) -> bool:
@@ -107,7 +108,7 @@ class Connection:
     async def _play_to_end(self, playing: Playing, plan: Plan, request: h11.Request) -> _Ending:
         """Whoever has seen the end of an answer finds it in the ledger: nothing awaits between the two."""
         ending = await self._play(playing, plan, request)
-        if ending is _Ending.FIN:
+        if ending in (_Ending.FIN, _Ending.HALF):
             self._sock.shutdown(socket.SHUT_WR)
         if ending is not _Ending.RST:
             self._control.ended(playing, disconnected=False)
@@ -166,6 +167,8 @@ class Connection:
                 return _Ending.RST
             case "fin":
                 return _Ending.FIN
+            case "half-close":
+                return _Ending.HALF
             case "garbage":
                 await self._send(_GARBAGE)
                 return _Ending.FIN
@@ -238,10 +241,10 @@ class Connection:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
 
-    async def _linger(self) -> None:
+    async def _linger(self, seconds: float | None) -> None:
         """Read on after our FIN: closing with unread bytes would send a RST behind it."""
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_LINGER_S):
+            async with asyncio.timeout(seconds):
                 while await self._loop.sock_recv(self._sock, 65536):
                     pass
 
