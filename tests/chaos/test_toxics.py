@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 import toxiproxy.api
 
 from chaos.process import Failed
@@ -201,7 +200,7 @@ def test_what_toxiproxy_refuses_is_raised(wire: Wire, tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_told(wire: Wire) -> None:
     """The client itself would say that all is well."""
     wire.link.cut()
-    with socket.create_server(wire.address), pytest.raises((Failed, requests.RequestException)):
+    with socket.create_server(wire.address), pytest.raises(Failed):
         wire.link.mend()
 
 
@@ -214,7 +213,7 @@ def test_proxies_of_the_environment_are_not_asked(tmp_path: Path, monkeypatch: p
 
 def test_a_server_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chaos.toxics.TIMEOUT_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(requests.Timeout):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Failed, match="timed out"):
         toxiproxy.api.requests.get(f"http://127.0.0.1:{silent.getsockname()[1]}/version")
 
 
