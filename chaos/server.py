@@ -161,8 +161,12 @@ class Server:
             self.workers.append(Worker(number, command, environment, log, f"http://127.0.0.1:{port}{MOUNT}"))
 
     def __enter__(self) -> Server:
-        for worker in self.workers:
-            worker.start()
+        try:
+            for worker in self.workers:
+                worker.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
