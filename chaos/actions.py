@@ -50,7 +50,7 @@ class Post:
     """A reader: pay again for the stream that it had."""
 
     def act(self, stage: Stage) -> None:
-        headers = {**stage.ours, **self.headers}
+        headers = {"idempotency-key": stage.key(self.key or self.turn), **stage.ours, **self.headers}
         if self.resumes:
             headers["stream-offset"] = str(stage.readers[self.resumes].read().reached)
         if self.consents:
@@ -62,7 +62,6 @@ class Post:
         body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": asked}], "input": asked}
         own = {
             "content-type": "application/json",
-            "idempotency-key": self.key or self.turn,
             "stream-exact": "true",
             TURN: self.turn,
         }
@@ -207,6 +206,16 @@ class Held:
 
     def act(self, stage: Stage) -> None:
         stage.provider.wait_for(lambda entries: sum(entry["held"] for entry in entries) >= self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Wait until so many calls have ended, however they did."""
+
+    calls: int = 1
+
+    def act(self, stage: Stage) -> None:
+        stage.provider.wait_for(lambda entries: sum(entry["ended_at"] is not None for entry in entries) >= self.calls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Collection, Mapping, Sequence
 
 from .exchange import Reply
-from .history import History, Probe, Record
+from .history import History, Probe, Read, Record
 from .process import Failed
-from .reader import Reader
+from .provider import TURN, Entry
+from .reader import Form, Reader, Request
 from .server import Worker
 from .stage import CALLERS, CREDENTIAL, PROMPT, STRANGER, Stage
 
 NOT_OURS = ("provider.log", "toxiproxy.log", CALLERS)
-ROUTES = [("GET", ""), ("GET", "?live=tail"), ("HEAD", ""), ("GET", "/info"), ("POST", "/cancel")]
+NOTICE_S = 5.0
+"""How long the end of a stopped call may take to reach the provider."""
+ROUTES = (
+    ("GET", ""),
+    ("GET", "?live=tail"),
+    ("GET", "?live=events"),
+    ("HEAD", ""),
+    ("GET", "/info"),
+    ("POST", "/cancel"),
+    ("DELETE", ""),
+)
+"""What a stranger tries, what does harm last."""
 NEVER_WAS = "never-was-such-a-stream-anywhere"
+LIVE: Mapping[Form, str] = {"bytes": "tail", "events": "events"}
 
 
 def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
@@ -28,11 +43,15 @@ def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
         sealed_s = stage.ended(reader, within_s=max(0.1, deadline - time.monotonic()))
         after_s = sealed_s - stage.faulted_s if stage.faulted_s else None
         history.records += [_record(stage, worker, reader, after_s) for worker in stage.workers]
+        history.reads += [_read_again(worker, reader, form) for worker in stage.workers for form in LIVE]
     history.probes = [*stage.probes, *(probe for reader in readers for probe in trespass(stage, reader))]
     for caller in stage.callers.values():
         caller.join(within_s=max(0.1, deadline - time.monotonic()))
     history.heard = [caller.heard() for caller in stage.callers.values()]
     history.growth = stage.growth()
+    cancelled = {record.turn for record in history.records if record.outcome == "cancelled"}
+    with contextlib.suppress(Failed):  # then the checker sees which call goes on
+        stage.provider.wait_for(lambda entries: _ended(entries, cancelled), within_s=NOTICE_S)
     history.calls = stage.provider.calls()
     history.canaries = (CREDENTIAL.encode(), PROMPT.encode())
     history.traces = {
@@ -94,3 +113,14 @@ def _payload(stage: Stage, worker: Worker, reader: Reader, segment: int) -> byte
 def _ask(stage: Stage, worker: Worker, reader: Reader, what: str) -> Reply:
     """As the one who has the stream."""
     return stage.ask(worker.number, "GET", f"/streams/{reader.stream}{what}", reader.request.credential)
+
+
+def _read_again(worker: Worker, reader: Reader, form: Form) -> Read:
+    """Somebody reads all of it when everything is over, past all links."""
+    turn, path = reader.request.turn, f"/streams/{reader.stream}?live={LIVE[form]}&offset=0"
+    request = Request(turn=turn, path=path, headers=reader.request.credential, form=form, undisturbed=True)
+    return Reader(f"who read the {form} of {turn} afterwards at {worker.number}", worker.url, request).join().read()
+
+
+def _ended(entries: Sequence[Entry], turns: Collection[str]) -> bool:
+    return all(entry["ended_at"] is not None for entry in entries if dict(entry["headers"]).get(TURN) in turns)

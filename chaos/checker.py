@@ -62,6 +62,10 @@ def one_call(history: History) -> Iterator[str]:
             yield f"{turn.name} cost {billed} provider calls, {turn.calls} consented to"
         if turn.dispatched and not any(call.turn == turn.name for call in history.calls):
             yield f"{turn.name} never reached the provider"
+    known = {turn.name for turn in history.turns}
+    for call in history.calls:
+        if call.turn not in known:
+            yield f"call {call.number} is of {call.turn or 'no turn'}, which nobody wanted"
 
 
 def one_sequence(history: History) -> Iterator[str]:
@@ -69,15 +73,20 @@ def one_sequence(history: History) -> Iterator[str]:
     payloads = _payloads(history)
     for record in history.records:
         for segment, payload in record.payload.items():
-            if not payloads[record.stream, segment].startswith(payload):
+            longest = payloads[record.stream, segment]
+            if not longest.startswith(payload):
                 yield f"{record.asked} has other bytes in {record.stream}, segment {segment}, than another"
+            elif record.state == "sealed" and payload != longest:
+                yield f"{record.asked} has {len(payload)} of {len(longest)} bytes of {record.stream}, which is sealed"
     for read in history.reads:
         log = payloads.get((read.stream, read.segment), b"")
-        before: int | None = None
+        if read.asked is not None and read.at is not None and read.at != read.asked:
+            yield f"{read.reader} asked for byte {read.asked} and got those from {read.at} on"
+        before = read.at
         for piece in read.pieces:
             if before is not None and piece.at < before:
                 yield f"{read.reader} got byte {piece.at} again after {before}"
-            elif before is not None and b"data" in log[before : piece.at]:
+            elif before is not None and _missed(read, log[before : piece.at]):
                 yield f"{read.reader} got nothing of bytes {before} to {piece.at}, where an event lies"
             kept = log[piece.at : piece.end]
             if kept != piece.data[: len(kept)]:
@@ -85,29 +94,33 @@ def one_sequence(history: History) -> Iterator[str]:
             before = piece.end
 
 
+def _missed(read: Read, gap: bytes) -> bool:
+    """Whether a reader should have got something of what it did not get."""
+    return b"data" in gap if read.events else bool(gap)
+
+
 def byte_exact(history: History) -> Iterator[str]:
     """I3: a segment is the beginning of what one call sent; all of it, where the stream completed."""
-    sealed = _sealed(history)
-    for (stream, segment), payload in _payloads(history).items():
-        record = sealed.get(stream)
-        if record is None or not payload:
-            continue
-        made = [call for call in history.calls if call.turn == record.turn]  # a refusal is payload, too
-        last = segment == max(record.payload)
-        if record.outcome == "completed" and last:
-            if payload not in [call.sent for call in made if not call.refused]:
-                yield f"{stream} completed with {len(payload)} bytes that no call of {record.turn} sent as a whole"
-        elif not any(call.sent.startswith(payload) for call in made):
-            yield f"{stream}, segment {segment}, is not what a call of {record.turn} sent"
+    payloads = _payloads(history)
+    for stream, record in _sealed(history).items():
+        billed = [call.sent for call in _billed(history, record.turn)]
+        last = max(record.payload, default=1)
+        for segment in range(1, last + 1):
+            payload = payloads.get((stream, segment), b"")
+            if record.outcome == "completed" and segment == last:
+                if payload not in billed:
+                    yield f"{stream} completed with {len(payload)} bytes that no call of {record.turn} sent as a whole"
+            elif payload and not any(body.startswith(payload) for body in _sent(history, record.turn)):
+                yield f"{stream}, segment {segment}, is not what a call of {record.turn} sent"
 
 
 def nothing_lost(history: History) -> Iterator[str]:
     """I4: what a reader has seen is in the log afterwards."""
     payloads = _payloads(history)
-    known = {record.stream for record in history.records if record.state != "expired"}
+    expired = {record.stream for record in history.records if record.state == "expired"}
     for read in history.reads:
         kept = len(payloads.get((read.stream, read.segment), b""))
-        if read.stream in known and read.reached > kept:
+        if read.pieces and read.stream and read.stream not in expired and read.reached > kept:
             yield f"{read.reader} saw {read.reached} bytes of {read.stream}, of which {kept} are left"
 
 
@@ -131,10 +144,12 @@ def one_outcome(history: History) -> Iterator[str]:
         for record in first.values():
             if record.turn == turn.name and record.outcome not in turn.outcomes:
                 yield f"{turn.name} is {record.outcome} ({record.detail}), not {' or '.join(sorted(turn.outcomes))}"
+        if turn.outcomes and turn.name not in {record.turn for record in history.records}:
+            yield f"{turn.name} has no outcome: nobody knows a stream of it"
     payloads = _payloads(history)
     for read in history.reads:
         if found := first.get(read.stream):
-            yield from _end_of(read, found, len(payloads.get((read.stream, read.segment), b"")))
+            yield from _end_of(history, read, found, payloads.get((read.stream, read.segment), b""))
     completed = {record.turn for record in first.values() if record.outcome == "completed"}
     texts = {turn.name: turn.text for turn in history.turns}
     for heard in history.heard:
@@ -144,28 +159,41 @@ def one_outcome(history: History) -> Iterator[str]:
             yield f"{heard.reader} took {heard.turn}, cut short, for complete"
 
 
-def _end_of(read: Read, record: Record, tail: int) -> Iterator[str]:
-    """How an answer of a 2xx status may end, given what became of its stream."""
-    if not 200 <= read.status < 300 or read.end is End.LEFT:
-        return
+def _end_of(history: History, read: Read, record: Record, log: bytes) -> Iterator[str]:
+    """How an answer may end, given what became of its stream."""
     last = read.segment == max(record.payload, default=1)
-    completed = record.outcome == "completed" and last
-    if read.live and read.end is End.CLEAN and not completed:
-        yield f"{read.reader} got a clean end of {record.stream}, which is {record.outcome}"
-    elif read.live and read.end is End.CLEAN and read.reached < tail:
-        yield f"{read.reader} got a clean end of {record.stream} at {read.reached} of {tail} bytes"
-    elif read.end is End.TOLD and completed:
-        yield f"{read.reader} was told that {record.stream} failed, which completed"
     if read.outcome and last and read.outcome != record.outcome:
         yield f"{read.reader} was told {read.outcome} of {record.stream}, which is {record.outcome}"
+    completed, told = record.outcome == "completed" and last, read.end is End.TOLD
+    # A provider's own failure is said in the payload; nothing is added after it, and the answer ends as framed.
+    said = completed or (record.outcome == "provider_error" and log in _sent(history, record.turn))
+    ended = told or read.end is End.CLEAN
+    if read.undisturbed and (said or read.events) and (not ended or (completed and read.status >= 500)):
+        yield f"{read.reader}, which nothing disturbed, got no end of {record.stream}, but {read.status}"
+    if not (read.live and 200 <= read.status < 300):
+        return
+    if read.end is End.CLEAN and not said:
+        yield f"{read.reader} got a clean end of {record.stream}, which is {record.outcome}"
+    elif ended and _missed(read, log[read.reached :]):
+        yield f"{read.reader} got the end of {record.stream} at {read.reached} of {len(log)} bytes"
+    elif told and completed:
+        yield f"{read.reader} was told that {record.stream} failed, which completed"
+
+
+def _sent(history: History, turn: str) -> list[bytes]:
+    return [call.sent for call in history.calls if call.turn == turn]
 
 
 def stops_only_when_asked(history: History) -> Iterator[str]:
-    """I6: the provider loses its client only where somebody stopped the stream or its server died."""
+    """I6: the provider loses its client where somebody stopped the stream or its server died, and only there."""
     stoppable = {turn.name for turn in history.turns if turn.stoppable}
     for call in history.calls:
         if call.disconnected and call.turn not in stoppable:
             yield f"call {call.number} of {call.turn} was left by its client, and nobody had asked for that"
+    for stream, record in _sealed(history).items():
+        for call in _billed(history, record.turn):
+            if record.outcome == "cancelled" and call.ended_s is None:
+                yield f"{stream} is cancelled, and call {call.number} of {record.turn} goes on"
 
 
 def settled(history: History) -> Iterator[str]:
@@ -191,8 +219,10 @@ def secret(history: History) -> Iterator[str]:
 
 
 def private(history: History) -> Iterator[str]:
-    """I10: "not yours" and "does not exist" look alike."""
+    """I10: "not yours" and "does not exist" look alike, and are refused."""
     for probe in history.probes:
+        if probe.foreign[0] < 400:
+            yield f"{probe.route} of {probe.stream} lets a stranger in: {probe.foreign[0]}"
         if probe.foreign != probe.unknown:
             yield f"{probe.route} of {probe.stream} answers a stranger {probe.foreign}, of no stream {probe.unknown}"
 

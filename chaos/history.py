@@ -47,8 +47,14 @@ class Read:
     status: int
     """0: the connection ended before a status line."""
     segment: int = 1
+    asked: int | None = None
+    """The byte that it asked to begin at; None: it named none."""
+    at: int | None = None
+    """The byte that the answer said it begins at; None: it did not say."""
     pieces: tuple[Piece, ...] = ()
-    """In the order they came. Between two of them, only what is no event may be missing."""
+    """In the order they came."""
+    events: bool = False
+    """It gets events only: between and after them, what is no event may be missing. Else not a byte may."""
     end: End
     outcome: str = ""
     """What the answer itself said of it; empty where it did not."""
@@ -58,10 +64,12 @@ class Read:
     ended_s: float
     silence_s: float = 0
     """The longest that it got nothing at all, keep-alives included, while it waited."""
+    undisturbed: bool = False
+    """No fault was there while it read, so that it must get to the end."""
 
     @property
     def reached(self) -> int:
-        return self.pieces[-1].end if self.pieces else 0
+        return self.pieces[-1].end if self.pieces else self.at or 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

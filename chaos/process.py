@@ -21,7 +21,7 @@ class Failed(Exception):
 
 
 class Process:
-    """`with Process(command, log) as process:`. What it writes is in `log`; it is dead on exit, with its children."""
+    """`with Process(command, log) as process:`. What it writes is in `log`; it and its children are dead on exit."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.command, self.log = list(command), log
@@ -50,12 +50,17 @@ class Process:
         return self.log.read_bytes()[self._start_at :].decode(errors="replace")
 
     def wait_for(self, pattern: str, count: int = 1, *, within_s: float = DEADLINE_S) -> list[re.Match[str]]:
-        """All matches in what it wrote, as soon as there are `count`. Raises Failed."""
+        """All matches in what it wrote, as soon as there are `count`. Raises Failed; whatever it raises, the process is
+        dead then: who waits for its start has nobody yet to end it."""
         deadline = time.monotonic() + within_s
-        while len(found := list(re.finditer(pattern, self.written, re.MULTILINE))) < count:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise Failed(f"{' '.join(self.command)} has not written {pattern!r}, but: {self.written[-2000:]}")
-            time.sleep(0.005)
+        try:
+            while len(found := list(re.finditer(pattern, self.written, re.MULTILINE))) < count:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise Failed(f"{' '.join(self.command)} has not written {pattern!r}, but: {self.written[-2000:]}")
+                time.sleep(0.005)
+        except BaseException:
+            self.kill()
+            raise
         return found
 
     def send(self, number: signal.Signals) -> None:

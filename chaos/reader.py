@@ -15,6 +15,7 @@ from .history import End, Piece, Read
 from .process import Failed
 
 ENDED = b"event: resumestream.end\n"
+_ASKED = re.compile(r"[?&]offset=(?:s\d\d\.)?(\d+)(?:&|$)")
 LAST = 65536
 """In so many bytes lies the last event."""
 _ID = re.compile(rb"id: (?:s(\d\d)\.)?(\d{16})(\r?\n)\r?\n\Z")
@@ -37,6 +38,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Form = "bytes"
     live: bool = True
+    undisturbed: bool = False
+    """No fault is there any more."""
 
     @property
     def credential(self) -> dict[str, str]:
@@ -147,20 +150,26 @@ class Reader:
         with self._changed:
             segment, start = _position(self.headers.get("stream-offset", "0"))
             ok = self.status == 200
-            pieces = () if not ok else _events(self.body) if self.request.form == "events" else _whole(start, self.body)
+            events = self.request.form == "events"
+            pieces = () if not ok else _events(self.body) if events else _whole(start, self.body)
+            asked = _ASKED.search(self.request.path)
             return Read(
                 reader=self.name,
                 turn=self.request.turn,
                 stream=self.stream,
                 status=self.status,
                 segment=segment,
+                asked=int(asked[1]) if asked and ok else None,
+                at=start if "stream-offset" in self.headers else None,
                 pieces=pieces,
+                events=events,
                 end=self.end or End.LEFT,
                 outcome=self.headers.get("stream-outcome", ""),
                 live=self.request.live and ok,
                 began_s=self._began_s,
                 ended_s=self._ended_s or time.monotonic(),
                 silence_s=self._silence_s,
+                undisturbed=self.request.undisturbed,
             )
 
 

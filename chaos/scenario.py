@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .actions import Action
+from .actions import Action, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw
 from .aftermath import observe
 from .checker import Violation, check
 from .dialects import Dialect
+from .disk import FillDisk
 from .history import Bounds, History, Turn
 from .process import Failed
-from .server import COMMANDS, CONFIGURATIONS, Configuration, Options
+from .server import COMMANDS, CONFIGURATIONS, EMBEDDED, Configuration, Options, Target
 from .stage import UPSTREAM, Stage
 
 LOOPS = list(COMMANDS)
+OF_PROCESSES = (FillDisk, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw)
+"""Actions on the server's own processes: not for one that somebody else runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,12 @@ class Scenario:
         turn = [(store, LOOPS[(first + number) % len(LOOPS)]) for number, store in enumerate(stores)]
         return [each for each in cells if (each.store, each.loop) in turn]
 
+    @property
+    def anywhere(self) -> bool:
+        """It can be played against a server that somebody else runs and configures."""
+        ours = any(isinstance(step, OF_PROCESSES) for step in self.steps)
+        return not ours and self.workers == 1 and self.options == Options()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -70,7 +79,7 @@ class Verdict:
         return not self.violations and not self.failure
 
 
-def play(scenario: Scenario, configuration: Configuration, directory: Path) -> Verdict:
+def play(scenario: Scenario, configuration: Configuration, directory: Path, *, target: Target = EMBEDDED) -> Verdict:
     """All of it, for real. What it wrote stays in `directory`, an empty one."""
     began = time.monotonic()
     history = History(turns=list(scenario.turns), bounds=scenario.bounds)
@@ -82,6 +91,7 @@ def play(scenario: Scenario, configuration: Configuration, directory: Path) -> V
             scenario.options,
             workers=scenario.workers,
             upstreams=scenario.upstreams,
+            target=target,
             seed=f"{scenario.name} {configuration}",
         ) as stage:
             for number, step in enumerate(scenario.steps, 1):

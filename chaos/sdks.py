@@ -20,7 +20,8 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def act(self, stage: Stage) -> None:
-        stage.call(self.label, self.worker, self.turn, {"idempotency-key": self.turn, TURN: self.turn, **self.headers})
+        headers = {"idempotency-key": stage.key(self.turn), TURN: self.turn, **self.headers}
+        stage.call(self.label, self.worker, self.turn, headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,20 +59,34 @@ class Options:
     policy: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is tested: an application that we serve, or a server that somebody else runs."""
+
+    app: str = "chaos.targets.embedded:app"
+    """As an ASGI server names it."""
+    url: str = ""
+    """Of the mount point of a server that somebody else runs. Empty: we serve `app`."""
+    port: int = 0
+    """Where that server's first upstream is, on this machine; the next ones follow."""
+
+
+EMBEDDED = Target()
+
+
 class Worker:
     """One process of the server, on a port of its own that it keeps over restarts."""
 
-    def __init__(self, number: int, command: list[str], environment: Mapping[str, str], log: Path, port: int) -> None:
-        self.number, self.log = number, log
-        self.url = f"http://127.0.0.1:{port}{MOUNT}"
+    def __init__(self, number: int, command: list[str], environment: Mapping[str, str], log: Path, url: str) -> None:
+        self.number, self.log, self.url = number, log, url
         self._command, self._environment = command, environment
         self._process: Process | None = None
         self.frozen = False
 
     @property
     def pid(self) -> int:
-        assert self._process
-        return self._process.pid
+        """0: none of ours."""
+        return self._process.pid if self._process else 0
 
     def resident_bytes(self) -> int:
         """How much memory it holds; 0 where the machine does not tell (no /proc)."""
@@ -126,8 +140,10 @@ class Server:
         addresses: Mapping[str, str],
         directory: Path,
         workers: int,
+        *,
+        app: str = EMBEDDED.app,
     ) -> None:
-        """`addresses`: upstream to its URL."""
+        """`addresses`: upstream to its URL. `app`: what the ASGI servers serve."""
         self.store = STORES[configuration.store].format(directory)
         target = {
             "store": self.store,
@@ -140,20 +156,35 @@ class Server:
         self.workers = []
         for number in range(1, workers + 1):
             port = _free_port()
-            command = [
-                part.format(port=port, app="chaos.targets.embedded:app") for part in COMMANDS[configuration.loop]
-            ]
+            command = [part.format(port=port, app=app) for part in COMMANDS[configuration.loop]]
             log = directory / f"worker-{number}.log"
-            self.workers.append(Worker(number, command, environment, log, port))
+            self.workers.append(Worker(number, command, environment, log, f"http://127.0.0.1:{port}{MOUNT}"))
 
     def __enter__(self) -> Server:
-        for worker in self.workers:
-            worker.start()
+        try:
+            for worker in self.workers:
+                worker.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
         for worker in self.workers:
             worker.kill()
+
+
+class Elsewhere:
+    """A server that somebody else runs: there is no process to start, or to end."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self.workers = [Worker(1, [], {}, directory / "worker-1.log", url.rstrip("/"))]
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
 
 
 def _free_port() -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from .callers import Caller
 from .dialects import Dialect
@@ -19,7 +21,7 @@ from .history import Probe
 from .process import DEADLINE_S, Failed
 from .provider import Provider
 from .reader import Reader, Request
-from .server import MOUNT, Configuration, Options, Server, Worker
+from .server import EMBEDDED, Configuration, Elsewhere, Options, Server, Target, Worker
 from .toxics import Link, Toxiproxy
 
 CREDENTIAL = "canary-credential-of-the-caller"
@@ -51,15 +53,17 @@ class Stage:
         *,
         workers: int = 1,
         upstreams: Sequence[str] = (UPSTREAM,),
+        target: Target = EMBEDDED,
         seed: str = "",
     ) -> None:
         """`seed`: what its draws come from."""
-        self.directory = directory
+        self.directory, self._target = directory, target
         self.dialect: Dialect = configuration.dialect
         self.ours = {"x-goog-api-key": CREDENTIAL} if self.dialect == "gemini" else OURS
         """The credential as the dialect's SDK sends it."""
         self._random = random.Random(seed)
         self._configuration, self._options, self._count, self._names = configuration, options, workers, upstreams
+        self._run = secrets.token_hex(4)
         self.readers: dict[str, Reader] = {}
         self.callers: dict[str, Caller] = {}
         """Those that are processes."""
@@ -73,14 +77,15 @@ class Stage:
         with ExitStack() as stack:
             self.provider = stack.enter_context(Provider(self.directory))
             proxy = stack.enter_context(Toxiproxy(self.directory / "toxiproxy.log"))
-            self._links = {name: proxy.link(name, self.provider.url) for name in self._names}
-            addresses = {name: link.url for name, link in self._links.items()}
-            server = Server(self._configuration, self._options, addresses, self.directory, self._count)
-            self.workers = stack.enter_context(server).workers
+            self._links = {
+                name: proxy.link(name, self.provider.url, port=self._target.port and self._target.port + index)
+                for index, name in enumerate(self._names)
+            }
+            self.workers = stack.enter_context(self._server()).workers
             for worker in self.workers:
                 name = f"worker-{worker.number}"
                 self._links[name] = proxy.link(name, worker.url)
-            self._before = {worker.pid: worker.resident_bytes() for worker in self.workers}
+            self._before = {worker.pid: worker.resident_bytes() for worker in self.workers if worker.pid}
             self._stack = stack.pop_all()
         return self
 
@@ -90,6 +95,12 @@ class Stage:
         for caller in self.callers.values():
             caller.kill()
         self._stack.close()
+
+    def _server(self) -> AbstractContextManager[Server | Elsewhere]:
+        if self._target.url:
+            return Elsewhere(self._target.url, self.directory)
+        addresses = {name: link.url for name, link in self._links.items()}
+        return Server(self._configuration, self._options, addresses, self.directory, self._count, app=self._target.app)
 
     def draw(self, value: Any) -> Any:
         """The value with a number for each `Between` in it."""
@@ -128,7 +139,11 @@ class Stage:
         self.callers[label] = Caller(label, turn, log, self.dialect, url, CREDENTIAL, PROMPT, json.dumps(dict(headers)))
 
     def _front(self, worker: int) -> str:
-        return self.link(f"worker-{worker}").url + MOUNT
+        return self.link(f"worker-{worker}").url + urlsplit(self.worker(worker).url).path
+
+    def key(self, name: str) -> str:
+        """The idempotency key of that name: a server may know those of an earlier run."""
+        return f"{name}-{self._run}"
 
     def ask(self, worker: int, method: str, path: str, headers: Mapping[str, str] | None = None) -> Reply:
         """A short exchange with a worker, past all links; `headers`: None for our credential. Raises Failed."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -158,14 +157,11 @@ class Toxiproxy:
     def __exit__(self, *exc: object) -> None:
         self._process.kill()
 
-    def link(self, name: str, url: str) -> Link:
-        """From a free port to the server at `url`."""
+    def link(self, name: str, url: str, *, port: int = 0) -> Link:
+        """From that port, or else a free one, to the server at `url`."""
         address = url.removeprefix("http://").partition("/")[0]
-        proxy = self._client.create(upstream=address, name=name, listen="127.0.0.1:0", enabled=True)
+        proxy = self._client.create(upstream=address, name=name, listen=f"127.0.0.1:{port}", enabled=True)
         return Link(proxy, f"http://{proxy.listen}", self._api)
-
-    def links(self, urls: Mapping[str, str]) -> dict[str, Link]:
-        return {name: self.link(name, url) for name, url in urls.items()}
 
 
 def _free_port() -> int:

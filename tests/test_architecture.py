@@ -56,6 +56,12 @@ NEVER_IMPORTED = {
     "httpx": "a general HTTP client costs four times everything else on the path together",
     "httpx2": "a general HTTP client costs four times everything else on the path together",
 }
+CHAOS = "chaos"
+"""The harness is a package of its own: it touches sockets and process ids alone."""
+CHAOS_TARGETS = "targets"
+CHAOS_PURE = {"history", "checker"}
+IMPORT_NAMES = {"google_genai": "google", "toxiproxy_python": "toxiproxy"}
+"""Where it is not the distribution's."""
 MAX_LINES = 500
 MAX_MEDIAN_LINES = 200
 
@@ -85,46 +91,48 @@ Package = dict[str, Module]
 Check = Callable[[Package], Iterator[str]]
 
 
-def load(root: Path) -> Package:
-    """Every module under `root`, the package directory."""
-    paths = {_name(path.relative_to(root)): path for path in sorted(root.rglob("*.py"))}
-    return {name: _module(name, path, paths.keys()) for name, path in paths.items()}
+def load(folder: Path, root: str = ROOT) -> Package:
+    """Every module of the package `root`, which is in `folder`."""
+    paths = {_name(path.relative_to(folder), root): path for path in sorted(folder.rglob("*.py"))}
+    return {name: _module(name, path, paths.keys(), root) for name, path in paths.items()}
 
 
-def _name(relative: Path) -> str:
+def _name(relative: Path, root: str) -> str:
     parts = relative.with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or ROOT
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or root
 
 
-def _module(name: str, path: Path, known: Collection[str]) -> Module:
+def _module(name: str, path: Path, known: Collection[str], root: str) -> Module:
     source = path.read_text(encoding="utf-8")
-    here = [] if name == ROOT else name.split(".")
+    here = [root] if name == root else [root, *name.split(".")]
     package = here if path.name == "__init__.py" else here[:-1]
     found = tuple(_imports(ast.parse(source).body, package, known))
     return Module(name, path, found, source.count("\n"))
 
 
 def _imports(nodes: Iterable[ast.AST], package: list[str], known: Collection[str]) -> Iterator[Import]:
+    """`package` is where they stand, its root first."""
+    root = package[0]
     for node in nodes:
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             yield from _imports(node.orelse, package, known)
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                yield _resolved(alias.name.split("."), node.lineno)
+                yield _resolved(alias.name.split("."), node.lineno, root)
         elif isinstance(node, ast.ImportFrom):
-            base = [ROOT, *package[: len(package) - node.level + 1]] if node.level else []
+            base = package[: len(package) - node.level + 1] if node.level else []
             base += node.module.split(".") if node.module else []
             for alias in node.names:
                 whole = [*base, alias.name]
-                yield _resolved(whole if ".".join(whole[1:]) in known else base, node.lineno)
+                yield _resolved(whole if ".".join(whole[1:]) in known else base, node.lineno, root)
         else:
             yield from _imports(ast.iter_child_nodes(node), package, known)
 
 
-def _resolved(parts: list[str], line: int) -> Import:
-    if parts[0] != ROOT:
+def _resolved(parts: list[str], line: int, root: str) -> Import:
+    if parts[0] != root:
         return Import(line, outside=parts[0])
-    return Import(line, inside=".".join(parts[1:]) or ROOT)
+    return Import(line, inside=".".join(parts[1:]) or root)
 
 
 def _layer(unit: str) -> int | None:
@@ -194,13 +202,42 @@ def asyncio_stays_out(package: Package) -> Iterator[str]:
 def foreign_imports_are_declared(package: Package) -> Iterator[str]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
-    declared = {re.split(r"[^\w-]", requirement)[0].lower().replace("-", "_") for requirement in requirements}
+    declared = {_import_name(requirement) for requirement in requirements}
     declared.add("compression")  # of the standard library, from Python 3.14 on
     for module, found in _each(package):
         if found.outside in NEVER_IMPORTED:
             yield f"{module.path}:{found.line} imports {found.outside}: {NEVER_IMPORTED[found.outside]}"
         elif found.outside and found.outside not in sys.stdlib_module_names | declared:
             yield f"{module.path}:{found.line} imports {found.outside}, which pyproject.toml does not declare"
+
+
+def chaos_knows_sockets_alone(package: Package) -> Iterator[str]:
+    for module, found in _each(package):
+        if found.outside == ROOT and module.unit != CHAOS_TARGETS:
+            yield f"{module.path}:{found.line} {module.name} imports what it tests; only {CHAOS_TARGETS} may"
+        if found.inside and _within(found.inside, CHAOS_TARGETS) and module.unit != CHAOS_TARGETS:
+            yield f"{module.path}:{found.line} {module.name} imports {found.inside}, which runs in other processes"
+
+
+def chaos_judges_purely(package: Package) -> Iterator[str]:
+    for module, found in _each(package):
+        foreign = found.outside and (found.outside not in sys.stdlib_module_names or found.outside in IMPURE)
+        if module.unit in CHAOS_PURE and (foreign or (found.inside and found.inside not in CHAOS_PURE)):
+            yield f"{module.path}:{found.line} {module.name} is pure and imports {found.outside or found.inside}"
+
+
+def chaos_imports_are_declared(package: Package) -> Iterator[str]:
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    declared = {_import_name(requirement) for name in ("chaos", "test") for requirement in groups[name]}
+    for module, found in _each(package):
+        name = found.outside
+        if name and module.unit != CHAOS_TARGETS and name not in sys.stdlib_module_names | declared:
+            yield f"{module.path}:{found.line} imports {name}, which the groups chaos and test do not declare"
+
+
+def _import_name(requirement: str) -> str:
+    name = re.split(r"[^\w-]", requirement)[0].lower().replace("-", "_")
+    return IMPORT_NAMES.get(name, name)
 
 
 def files_are_small(package: Package) -> Iterator[str]:
@@ -224,10 +261,24 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
+CHAOS_CHECKS: tuple[Check, ...] = (
+    no_cycles,
+    chaos_knows_sockets_alone,
+    chaos_judges_purely,
+    chaos_imports_are_declared,
+    files_are_small,
+)
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_house_stands(check: Check) -> None:
     """The package keeps every rule."""
     assert list(check(load(REPOSITORY / ROOT))) == []
+
+
+@pytest.mark.parametrize("check", CHAOS_CHECKS, ids=lambda check: check.__name__)
+def test_chaos_stands_apart(check: Check) -> None:
+    assert list(check(load(REPOSITORY / CHAOS, CHAOS))) == []
 
 
 BAD_TREES: list[tuple[Check, dict[str, str], str]] = [
@@ -252,13 +303,27 @@ BAD_TREES: list[tuple[Check, dict[str, str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("check", "files", "complaint"), BAD_TREES)
-def test_a_bad_tree_is_refused(check: Check, files: dict[str, str], complaint: str, tmp_path: Path) -> None:
+BAD_CHAOS: list[tuple[Check, dict[str, str], str]] = [
+    (no_cycles, {"stage.py": "from .actions import Kill", "actions.py": "from . import stage"}, "import cycle"),
+    (chaos_knows_sockets_alone, {"stage.py": "from resumestream.model import Head"}, "stage imports what it tests"),
+    (chaos_knows_sockets_alone, {"stage.py": "def f():\n    import resumestream"}, "stage imports what it tests"),
+    (chaos_knows_sockets_alone, {"stage.py": "from .targets import x", "targets/x.py": ""}, "other processes"),
+    (chaos_judges_purely, {"checker.py": "import time"}, "checker is pure and imports time"),
+    (chaos_judges_purely, {"history.py": "from .stage import x", "stage.py": ""}, "history is pure and imports stage"),
+    (chaos_imports_are_declared, {"stage.py": "import flask"}, "imports flask"),
+]
+
+
+@pytest.mark.parametrize(
+    ("root", "check", "files", "complaint"),
+    [(root, *bad) for root, trees in ((ROOT, BAD_TREES), (CHAOS, BAD_CHAOS)) for bad in trees],
+)
+def test_a_bad_tree_is_refused(root: str, check: Check, files: dict[str, str], complaint: str, tmp_path: Path) -> None:
     """Each rule fails, and says where, on a tree that breaks it."""
     for name, source in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(source, encoding="utf-8")
-    assert [found for found in check(load(tmp_path)) if complaint in found]
+    assert [found for found in check(load(tmp_path, root)) if complaint in found]
 
 
 def test_imports_for_type_checkers_do_not_count(tmp_path: Path) -> None:

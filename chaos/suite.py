@@ -1,0 +1,133 @@
+"""Many scenarios, each in a process of its own kind: the toxiproxy client knows one server a process.
+
+What is played has a code that replays it: `SCENARIO@CONFIGURATION`, or a campaign's schedule.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Queue
+from random import Random
+
+from .campaign import Schedule, campaign, drawn
+from .scenario import Scenario, Verdict, play
+from .scenarios import SCENARIOS
+from .server import CONFIGURATIONS, EMBEDDED, Configuration, Target
+
+ELSEWHERE = "elsewhere"
+"""In place of a configuration: somebody else's server has its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    code: str
+    verdict: Verdict
+    logs: str = ""
+    """Where everything that it wrote was kept; empty: it held, and nothing was."""
+
+    @property
+    def replay(self) -> str:
+        return f"python -m chaos replay {self.code}"
+
+
+def codes(names: Sequence[str], configurations: Sequence[str], target: Target) -> list[str]:
+    """Of all cells, or of those named. Raises ValueError for a name that there is not."""
+    if unknown := sorted({*names} - SCENARIOS.keys()):
+        raise ValueError(f"no scenario is called {', '.join(unknown)}; `python -m chaos list` has them all")
+    known = [str(configuration) for configuration in CONFIGURATIONS]
+    if wrong := sorted({*configurations} - {*known}):
+        raise ValueError(f"no configuration is called {', '.join(wrong)}; there are {', '.join(known)}")
+    scenarios = [SCENARIOS[name] for name in names or SCENARIOS]
+    if target.url:
+        return [f"{scenario.name}@{ELSEWHERE}" for scenario in scenarios if scenario.anywhere]
+    cells = [(scenario.name, str(each)) for scenario in scenarios for each in scenario.configurations()]
+    return [f"{name}@{each}" for name, each in cells if not configurations or each in configurations]
+
+
+def perform(code: str, target: Target = EMBEDDED) -> Played:
+    """Play it. Whatever goes wrong is in the verdict; only then its directory stays. Raises ValueError for no code."""
+    scenario, configuration = _parsed(code)
+    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    began = time.monotonic()
+    try:
+        verdict = play(scenario, configuration, directory, target=target)
+    except Exception:
+        seconds = time.monotonic() - began
+        verdict = Verdict(scenario=scenario.name, configuration="", failure=traceback.format_exc(), seconds=seconds)
+    verdict = replace(verdict, configuration=code.partition("@")[2] or str(configuration))
+    if not verdict.held:
+        return Played(code, verdict, str(directory))
+    shutil.rmtree(directory)
+    return Played(code, verdict)
+
+
+def _parsed(code: str) -> tuple[Scenario, Configuration]:
+    name, at, where = code.partition("@")
+    if not at:
+        schedule = Schedule.parse(code)
+        return schedule.scenario(), schedule.configuration
+    found = {str(each): each for each in CONFIGURATIONS} | {ELSEWHERE: CONFIGURATIONS[0]}
+    if name not in SCENARIOS or where not in found:
+        raise ValueError(f"not a cell: {code!r}; `python -m chaos list` has all scenarios and configurations")
+    return SCENARIOS[name], found[where]
+
+
+def perform_all(todo: Iterable[str], target: Target, jobs: int) -> Iterator[Played]:
+    """In `jobs` processes, as they end."""
+    todo = iter(todo)
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running: set[Future[Played]] = set()
+        while True:
+            while len(running) < jobs and (code := next(todo, None)) is not None:
+                running.add(pool.submit(perform, code, target))
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (each.result() for each in done)
+
+
+def soak(cells: Sequence[str], seconds: float, seed: int, *, schedules: bool) -> Iterator[str]:
+    """All cells in ever new order, with as many schedules between, for so long."""
+    ends_s, random = time.monotonic() + seconds, Random(seed)
+    while True:
+        for code in random.sample(cells, len(cells)):
+            for each in (code, str(drawn(random)))[: 1 + schedules]:
+                if time.monotonic() > ends_s:
+                    return
+                yield each
+
+
+def campaigns(seed: int, seconds: float, examples: int, jobs: int) -> Iterator[Played]:
+    """One campaign a process, from `seed` on. All that was played; what failed comes once, as small as it could be."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        queue: Queue[Played | None] = manager.Queue()
+        running = [pool.submit(_campaign, seed + job, seconds, examples, queue) for job in range(jobs)]
+        for job in running:
+            job.add_done_callback(lambda _: queue.put(None))
+        for _ in running:
+            yield from iter(queue.get, None)
+        for job in running:
+            job.result()
+
+
+def _campaign(seed: int, seconds: float, examples: int, queue: Queue[Played | None]) -> None:
+    played: dict[str, Played] = {}
+
+    def one(code: str) -> Verdict:
+        played[code] = perform(code)
+        if played[code].verdict.held:
+            queue.put(played[code])
+        return played[code].verdict
+
+    failed = campaign(seed, examples=examples, within_s=seconds, perform=one)
+    if failed:
+        queue.put(played[failed.scenario])

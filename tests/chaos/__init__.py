@@ -1,0 +1,1 @@
+"""What needs a toxiproxy-server and real processes: the session `chaos` runs it."""

@@ -1,0 +1,154 @@
+"""A server with one thing broken on purpose does not get past the scenarios, and the right invariant says so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from chaos import targets
+from chaos.actions import (
+    Cancel,
+    CutAfter,
+    Ended,
+    Finished,
+    Freeze,
+    Held,
+    Kill,
+    Leave,
+    Post,
+    Read,
+    Release,
+    Script,
+    Start,
+    Thaw,
+    Until,
+)
+from chaos.history import Bounds, Turn
+from chaos.scenario import Scenario, Verdict, play
+from chaos.server import EMBEDDED, Configuration, Options, Target
+from chaos.waits import Pass
+
+BROKEN = Target(app="chaos.targets.broken:app")
+WHERE = Configuration("sqlite", "asyncio")
+
+COMPLETES = Turn(name="turn", outcomes=frozenset({"completed"}))
+HOLDS = (Script({"tokens": 60, "hold_at": 20}), Post(turn="turn"), Until("caller", 2000), Held())
+
+
+SCENARIOS = {
+    "caller-killed": Scenario(
+        name="caller-killed",
+        what="The caller dies, and asks again.",
+        turns=(COMPLETES,),
+        steps=(*HOLDS, Leave("caller"), Post(turn="turn", label="again"), Until("again", 2000), Release()),
+    ),
+    "second-tab": Scenario(
+        name="second-tab",
+        what="One more reader from the start, one from where the first is.",
+        turns=(COMPLETES,),
+        steps=(
+            *HOLDS,
+            Read(label="tab", form="events"),
+            Until("tab", 2000),
+            Read(label="device", offset="here"),
+            Release(),
+        ),
+    ),
+    "upstream-cut": Scenario(
+        name="upstream-cut",
+        what="The provider's connection ends in mid-answer.",
+        turns=(Turn(name="turn", outcomes=frozenset({"truncated"}), stoppable=True),),
+        steps=(
+            CutAfter("main", 3000),
+            Script({"tokens": 60}),
+            Post(turn="turn"),
+            Until("caller", 1),
+            Read(label="tab", form="events"),
+            Ended("tab"),
+        ),
+    ),
+    "buffer-killed": Scenario(
+        name="buffer-killed",
+        what="The server dies in mid-answer.",
+        turns=(Turn(name="turn", outcomes=frozenset({"interrupted"}), stoppable=True),),
+        bounds=Bounds(settle_s=3.5),
+        steps=(*HOLDS, Kill(), Ended("caller"), Start(), Post(turn="turn", label="again")),
+    ),
+    "stopped": Scenario(
+        name="stopped",
+        what="Somebody asks to stop.",
+        turns=(Turn(name="turn", outcomes=frozenset({"cancelled"}), stoppable=True),),
+        steps=(*HOLDS, Cancel(), Ended("caller")),
+    ),
+    "owner-frozen": Scenario(
+        name="owner-frozen",
+        what="The draining process is frozen for longer than its lease, and wakes up.",
+        turns=(Turn(name="turn", outcomes=frozenset({"interrupted"}), stoppable=True),),
+        workers=2,
+        options=Options(policy={"lease_s": 1}),
+        steps=(
+            *HOLDS,
+            Read(label="tab", form="events", worker=2),
+            Until("tab", 2000),
+            Freeze(),
+            Ended("tab"),
+            Release(),
+            Thaw(),
+            Finished(),
+            Ended("caller"),
+        ),
+    ),
+    "provider-thinks": Scenario(
+        name="provider-thinks",
+        what="The provider is silent for some seconds.",
+        turns=(COMPLETES,),
+        options=Options(policy={"keepalive_s": 0.5}),
+        bounds=Bounds(silence_s=2.5),
+        steps=(*HOLDS, Read(label="tab", form="events"), Until("tab", 2000), Leave("caller"), Pass(4), Release()),
+    ),
+}
+
+TOLD = {
+    "called-twice": ("caller-killed", "I1", "turn cost 2 provider calls"),
+    "off-by-one": ("second-tab", "I2", "device of turn got other bytes"),
+    "byte-dropped": ("caller-killed", "I3", "that no call of turn sent as a whole"),
+    "shown-too-early": ("buffer-killed", "I4", "caller of turn saw"),
+    "ends-clean": ("upstream-cut", "I5", "got a clean end of"),
+    "end-untold": ("upstream-cut", "I5", "tab of turn got a clean end of"),
+    "end-cut": ("second-tab", "I5", "which nothing disturbed, got no end"),
+    "stop-kept-back": ("stopped", "I6", "is cancelled, and call 1 of turn goes on"),
+    "leaving-stops": ("caller-killed", "I6", "was left by its client"),
+    "late": ("buffer-killed", "I7", "s after the fault"),
+    "unfenced": ("owner-frozen", "I5", "tab of turn got the end of"),
+    "credential-logged": ("caller-killed", "I9", "canary-credential-of-the-caller is in worker-1.log"),
+    "strangers-read": ("caller-killed", "I10", "lets a stranger in"),
+    "silent": ("provider-thinks", "live", "tab of turn heard nothing for"),
+}
+"""Fault of the target -> the scenario that it is seen in, the invariant that tells it, and in which words."""
+
+
+def test_every_fault_is_told() -> None:
+    """The table has all that the target can break. It cannot be imported here: that breaks this process."""
+    source = (Path(targets.__file__).parent / "broken.py").read_text(encoding="utf-8")
+    assert {*re.findall(r'^    "([a-z-]+)": \w+,$', source, re.MULTILINE)} == TOLD.keys()
+
+
+def told(verdict: Verdict, invariant: str, words: str) -> bool:
+    return any(found.invariant == invariant and words in found.what for found in verdict.violations)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_what_works_passes(name: str, tmp_path: Path) -> None:
+    """The same scenarios hold without a fault: what is told below is the fault's doing."""
+    verdict = play(SCENARIOS[name], WHERE, tmp_path, target=EMBEDDED)
+    assert verdict.held, verdict
+
+
+@pytest.mark.parametrize("fault", TOLD)
+def test_what_is_broken_is_told(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAOS_FAULT", fault)
+    scenario, invariant, words = TOLD[fault]
+    verdict = play(SCENARIOS[scenario], WHERE, tmp_path, target=BROKEN)
+    assert told(verdict, invariant, words), verdict

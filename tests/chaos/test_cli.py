@@ -1,0 +1,141 @@
+"""The command line: what it plays, says and writes, and how it exits."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from chaos.checker import Violation
+from chaos.process import Process
+from chaos.report import page
+from chaos.scenario import Verdict
+from chaos.suite import Played, soak
+
+DEADLINE_S = 50
+CELL = "caller-killed@sqlite-asyncio"
+
+
+def chaos(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "chaos", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        check=False,
+    )
+
+
+def test_list_names_all() -> None:
+    done = chaos("list")
+    assert done.returncode == 0
+    assert "caller-killed" in done.stdout
+    assert "sqlite-trio" in done.stdout
+
+
+def test_run_plays_and_reports(tmp_path: Path) -> None:
+    page, xml = tmp_path / "page.html", tmp_path / "junit.xml"
+    where = ["--configuration", "sqlite-asyncio", "--configuration", "memory-trio"]
+    done = chaos("run", "caller-killed", *where, "--html", str(page), "--junit", str(xml))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "held" in done.stdout
+    assert CELL in done.stdout
+    assert "2 of 2 held" in done.stdout
+    suite = ET.fromstring(xml.read_text())
+    assert (suite.attrib["tests"], suite.attrib["failures"]) == ("2", "0")
+    assert {case.attrib["classname"] for case in suite} == {"sqlite-asyncio", "memory-trio"}
+    text = page.read_text()
+    assert text.count("class='held'>held") == 2
+
+
+def test_replay_plays_one() -> None:
+    done = chaos("replay", CELL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split()[0] == "held"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "no-such"], "no scenario is called no-such"),
+        (["run", "--configuration", "no-such"], "no configuration is called no-such"),
+        (["run", "buffer-killed", "--configuration", "memory-trio"], "nothing to play"),
+        (["run", "buffer-killed", "--target", "http://127.0.0.1:1/llm"], "nothing to play"),
+        (["replay", "no-such@sqlite-trio"], "not a cell"),
+        (["replay", "no-such"], "not a schedule"),
+    ],
+)
+def test_what_there_is_not_is_refused(arguments: list[str], words: str) -> None:
+    done = chaos(*arguments)
+    assert done.returncode == 2
+    assert words in done.stdout
+
+
+def test_without_a_server_nothing_runs(tmp_path: Path) -> None:
+    done = chaos("run", "caller-killed", TOXIPROXY_SERVER=str(tmp_path / "missing"))
+    assert done.returncode == 2
+    assert "no toxiproxy-server" in done.stdout
+
+
+def test_a_soak_ends_in_time_and_plays_schedules_too() -> None:
+    done = chaos("run", "--minutes", "0.02", "--configuration", "sqlite-asyncio", "--seed", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "random schedules" in done.stdout
+
+
+def test_a_soak_takes_all_cells_before_one_again() -> None:
+    cells = ["a", "b", "c"]
+    drawn = soak(cells, 60, 1, schedules=False)
+    rounds = [{next(drawn) for _ in cells} for _ in range(5)]
+    assert all(each == {*cells} for each in rounds)
+    assert list(soak(cells, -1, 1, schedules=True)) == []
+
+
+def test_a_server_that_somebody_else_runs(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [sys.executable, "-m", "resumestream", "serve", "--port", "0", "--store", str(tmp_path / "streams.db")]
+    upstream = f"main=http://127.0.0.1:{port}"
+    with Process([*command, "--upstream", upstream], tmp_path / "serve.log") as server:
+        url = server.wait_for(r"serving (http://\S+)")[0][1]
+        done = chaos("run", "caller-killed", "second-tab", "--target", url, "--port", str(port))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"must have upstream `main` at http://127.0.0.1:{port}" in done.stdout
+        assert "2 of 2 held" in done.stdout
+        again = chaos("replay", "second-tab@elsewhere", "--target", url, "--port", str(port))
+        assert again.returncode == 0, again.stdout + again.stderr
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def played(code: str, *violations: str) -> Played:
+    scenario, _, configuration = code.partition("@")
+    found = tuple(Violation("I1", what) for what in violations)
+    verdict = Verdict(scenario=scenario, configuration=configuration, violations=found, seconds=1.25, calls=1)
+    return Played(code, verdict, "/logs" if violations else "")
+
+
+def test_the_page_needs_nothing_else() -> None:
+    """No address, script or file of anybody; and what is quoted is quoted."""
+    cells = [played("one@a"), played("one@b", "<script>alert()</script>"), played("sqlite,hold.1,none")]
+    text = page(cells, {"one": "What it is."}, seconds=3, tested="<b>")
+    assert not re.findall(r"(?:src|href)=|https?://|<script|<link|@import|url\(", text)
+    assert "&lt;script&gt;" in text
+    assert "python -m chaos replay one@b" in text
+    assert "1.2 s · 1 call" in text
+    assert "2 of 3 held" in text
+
+
+def test_the_page_shows_the_worst_of_a_cell() -> None:
+    cells = [played("one@a"), played("one@a", "what"), played("one@a")]
+    text = page(cells, {"one": ""}, seconds=3, tested="")
+    assert "FAILED" in text
+    assert "played 3×" in text
