@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -15,10 +15,13 @@ from .network import Network
 from .store import Handle, Killed, Log
 from .ticks import TICK_S
 
+Died = Callable[[str], None]
+"""Told which process was killed."""
+
 
 class Node:
-    def __init__(self, name: str, log: Log, network: Network, policy: Policy, read_on: ReadOn) -> None:
-        self.name = name
+    def __init__(self, name: str, log: Log, network: Network, policy: Policy, read_on: ReadOn, died: Died) -> None:
+        self.name, self._died = name, died
         self._log, self._network, self._policy, self._read_on = log, network, policy, read_on
         self.hub: Hub | None = None
         """None: nobody listens."""
@@ -63,6 +66,7 @@ class Node:
         self._hit()
         self._handle.dead = True
         self._handle.peers.thawed.set()
+        self._died(self._handle.peers.me)
         self._dead()
         self._life.cancel()
 

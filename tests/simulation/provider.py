@@ -141,6 +141,12 @@ class Ledger:
         made = [call for call in self.calls if (call.stream, call.segment) == (stream, segment)]
         return made[-1] if made else None
 
+    def died(self, client: str) -> None:
+        """Its kernel closes what it had open."""
+        for call in self.calls:
+            if call.client == client:
+                call.left()
+
     def history(self) -> list[Call]:
         return [call.history(number) for number, call in enumerate(self.calls, 1)]
 
@@ -154,11 +160,25 @@ class Played:
     segment: int
     script: Script
     body: bytes
+    client: str
+    """The process that reads it."""
     answered: bool = False
     sent: int = 0
     over: bool = False
     """The script was played out; what its client does then is no concern of ours."""
     disconnected: bool = False
+    ended_s: float | None = None
+    """When either of the two was."""
+
+    def end(self) -> None:
+        self.over, self.ended_s = True, trio.current_time()
+
+    def left(self) -> bool:
+        """Its client is gone. Whether that matters."""
+        if self.over or self.disconnected:
+            return False
+        self.disconnected, self.ended_s = True, trio.current_time()
+        return True
 
     def history(self, number: int) -> Call:
         return Call(
@@ -168,6 +188,7 @@ class Played:
             status=self.script.head.status if self.answered else None,
             refused=self.script.refused,
             disconnected=self.disconnected,
+            ended_s=self.ended_s,
         )
 
 
@@ -182,9 +203,10 @@ class SimulatedSource:
         segment: int,
         upstream: str,
         script: Callable[[], Script],
+        client: str,
     ) -> None:
         self._ledger, self._turn, self._stream, self._segment = ledger, turn, stream, segment
-        self.upstream, self._script = upstream, script
+        self.upstream, self._script, self._client = upstream, script, client
 
     async def open(self) -> SimulatedAnswer:
         script = self._script()
@@ -193,7 +215,7 @@ class SimulatedSource:
             await trio.sleep(ticks(ledger.rng, script.head_s))
             assert way.ends
             raise way.ends()
-        call = Played(self._turn, self._stream, self._segment, script, script.body)
+        call = Played(self._turn, self._stream, self._segment, script, script.body, self._client)
         ledger.calls.append(call)
         ledger.said(self._turn, f"call: {script.way}")
         answer = SimulatedAnswer(ledger, call)
@@ -205,7 +227,8 @@ class SimulatedSource:
             await answer.aclose()
             raise
         call.answered = True
-        call.over = script.way == "refusal"  # nobody has to read that to its end
+        if script.way == "refusal":  # nobody has to read that to its end
+            call.end()
         return answer
 
 
@@ -227,13 +250,13 @@ class SimulatedAnswer:
         self._at += len(piece)
         call.sent = max(call.sent, self._at)
         if call.sent == len(call.body) and call.script.outcome in (COMPLETED, ERROR):
-            call.over = True
+            call.end()
         return piece
 
     async def end(self) -> None:
         """As the script says."""
         way = WAYS[self._call.script.way]
-        self._call.over = True
+        self._call.end()
         if way.ends is None:
             await trio.sleep_forever()
         else:
@@ -244,6 +267,5 @@ class SimulatedAnswer:
 
     async def aclose(self) -> None:
         call = self._call
-        if not call.over and not call.disconnected:
-            call.disconnected = True
+        if call.left():
             self._ledger.said(call.turn, f"its client left after {call.sent} bytes")

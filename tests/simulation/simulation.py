@@ -98,7 +98,11 @@ async def _run(world: World, history: History) -> None:
         processes.cancel_scope.cancel()
     history.reads = world.reads
     history.calls = world.ledger.history()
-    history.turns = [_wanted(world, turn) for turn in world.turns.values()]
+    known = {record.turn for record in history.records}
+    history.turns = [
+        wanted if wanted.name in known else replace(wanted, outcomes=frozenset())
+        for wanted in (_wanted(world, turn) for turn in world.turns.values())
+    ]
 
 
 async def _observe(world: World, history: History) -> None:

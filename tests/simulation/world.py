@@ -81,7 +81,9 @@ class World:
             retain_s=schedule.retain_s,
             window_bytes=schedule.window_bytes,
         )
-        self.nodes = {name: Node(name, self.log, network, policy, self._read_on) for name in schedule.nodes}
+        self.nodes = {
+            name: Node(name, self.log, network, policy, self._read_on, self.ledger.died) for name in schedule.nodes
+        }
 
     def said(self, who: str, what: str) -> None:
         self.trace.append((trio.current_time(), who, what))
@@ -136,7 +138,7 @@ class World:
         def choose(binding: Binding | None, info: StreamInfo | None) -> Start | Attach:
             return decide(terms, binding, info, hub.store.now())
 
-        claim = await hub.claim(new, Outgoing(self._route(turn, new.id)), choose if new.key else None)
+        claim = await hub.claim(new, Outgoing(self._route(turn, new.id, hub.worker)), choose if new.key else None)
         visit.stream = claim.stream
         with hub.reads.reading(claim.stream):
             turn.found(claim.stream)
@@ -215,10 +217,10 @@ class World:
             dialect=plan.dialect,
         )
 
-    def _route(self, turn: Turn, stream: StreamId) -> Route:
+    def _route(self, turn: Turn, stream: StreamId, client: str) -> Route:
         def leg(upstream: str, retries: int) -> Leg:
             async def source(segment: int) -> SimulatedSource:
-                return SimulatedSource(self.ledger, turn.name, stream, segment, upstream, turn.next_script)
+                return SimulatedSource(self.ledger, turn.name, stream, segment, upstream, turn.next_script, client)
 
             return Leg(upstream, source, retries)
 
@@ -233,4 +235,5 @@ class World:
         call = self.ledger.of(info.id, info.segment)
         if not self.schedule.resumable or call is None or info.head is None or call.script.refused:
             return None
+        call.client = store.peers.me
         return SimulatedAnswer(self.ledger, call, info.tail - info.base)
