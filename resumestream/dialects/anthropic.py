@@ -17,6 +17,9 @@ class Anthropic(Dialect):
     name = "anthropic"
     framing = SSE
     endpoint = re.compile(r"/messages$|/publishers/anthropic/models/[^/]+:streamRawPredict$")
+    known = re.compile(
+        rb'"type"\s*:\s*"(?:message_|content_block_|ping")|event: ?(?:message_st|message_delta|content_block_)'
+    )
     keepalive = COMMENT
 
     def scanner(self) -> Scanner:
