@@ -59,13 +59,18 @@ class Reading:
         return self._scanner.usage
 
     @property
+    def model(self) -> str:
+        """The model that answers, as the provider names it; empty where it does not."""
+        return self._scanner.model
+
+    @property
     def foreign(self) -> bool:
         """Whether, so far, the answer is in another grammar than was guessed."""
         return self._scanner.foreign
 
     def telling(self, seal: Seal) -> Seal:
         """The seal with what the answer has told of itself. Ask at its end."""
-        return replace(seal, usage=self.usage, model=self._scanner.model, foreign=self.foreign)
+        return replace(seal, usage=self.usage, model=self.model, foreign=self.foreign)
 
     @property
     def logged_end(self) -> Ending | None:

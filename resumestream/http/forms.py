@@ -68,7 +68,7 @@ class Provider(Payload):
     def end(self, info: StreamInfo) -> bytes | None:
         if ends_clean(info):
             return b""
-        if self._exact or info.seal is None or info.seal.foreign:
+        if self._exact or info.seal is None or (info.seal.foreign and self._cuttable):
             return None
         said, detail = info.seal.message, info.seal.detail
         if detail == ERROR_UNENDED:

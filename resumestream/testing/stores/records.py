@@ -17,7 +17,7 @@ async def the_first_seal_wins(make: Make, store: LogStore) -> None:
     lease = await store.create(new_stream(store))
     await store.append(lease, 0, b"payload")
     before = store.now()
-    asked = Seal(Outcome.TRUNCATED, "reset", "The connection was reset.", released=True, retry_at=before + 5)
+    asked = Seal(Outcome.TRUNCATED, "reset", "The connection was reset.", released=True, retry_at=before + 5, foreign=True)
     first = await store.seal(lease, asked)
     seal = first.seal
     assert seal, "a sealed record has its seal"
