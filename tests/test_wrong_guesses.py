@@ -98,13 +98,21 @@ def test_a_cut_one_breaks(client: Client, provider: ScriptedProvider, path: str)
     assert http_1_0(client, f"/app{path}", key).split()[1] == b"505"
 
 
+def test_http_1_0_sees_the_failure(client: Client, provider: ScriptedProvider) -> None:
+    """Of an answer that turned out foreign while it was read: there a broken body would look whole."""
+    kept = EVENTS.index(b'event: tick\ndata: {"n":3}')
+    provider.script(script(EVENTS, fault="fin", at_byte=kept + 9, delay_s=0.2))
+    answer = http_1_0(client, "/app/v1/messages", next(KEYS))
+    assert answer.split()[1] == b"200"
+    assert b'{"n":2}' in answer
+    assert b"event: error\n" in answer
+
+
 def test_lines_that_were_cut_are_a_502_later(client: Client, provider: ScriptedProvider) -> None:
     """Whole lines first, and then a broken body."""
     key, kept = next(KEYS), LINES.index(b'{"n":3}')
-    provider.script(script(LINES, NDJSON, hold_at=1, fault="fin", at_byte=kept + 3))
-    with_first = client.open("POST", "/app/api/chat", BODY, idempotency_key=key)
-    provider.release()
-    first = with_first.rest()
+    provider.script(script(LINES, NDJSON, chunking=(8,), delay_s=0.1, fault="fin", at_byte=kept + 3))
+    first = post(client, "/app/api/chat", key)
     assert (first.status, first.cut, first.body) == (200, True, LINES[:kept])
     assert post(client, "/app/api/chat", key).status == 502
 
