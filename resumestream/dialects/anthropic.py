@@ -18,8 +18,9 @@ class Anthropic(Dialect):
     framing = SSE
     endpoint = re.compile(r"/messages$|/publishers/anthropic/models/[^/]+:streamRawPredict$")
     known = re.compile(
-        rb'"type"\s*:\s*"(?:message_|content_block_|ping")|event: ?(?:message_st|message_delta|content_block_)'
+        rb'(?:"type"\s*:\s*"|event: ?)(?:message_(?:start|delta|stop)|content_block_(?:start|delta|stop))["\r\n]'
     )
+    """A `ping` is anybody's."""
     keepalive = COMMENT
 
     def scanner(self) -> Scanner:

@@ -53,16 +53,16 @@ class Provider(Payload):
     def __init__(self, dialect: Dialect, *, exact: bool, cuttable: bool = True) -> None:
         self._dialect, self._exact, self._cuttable = dialect, exact, cuttable
         self.keepalive = None if exact else dialect.keepalive
-        self._listens = dialect.guessed and self.keepalive is not None
-        """Whether the keep-alive fits is in what this reader gets, which begins where the answer does."""
-        self._splitter, self._scanner = Splitter(), dialect.scanner()
+        self._doubt = (Splitter(), dialect.scanner()) if dialect.guessed and self.keepalive else None
+        """Whether the keep-alive fits is in what this reader gets: without an offset, all of the answer."""
 
     def body(self, page: Page) -> bytes:
-        if self._listens:
-            marks = [self._scanner.scan(block) for block in self._splitter.feed(page.data)]
-            foreign = self._scanner.foreign
-            self.keepalive = None if foreign else self._dialect.keepalive
-            self._listens = foreign or not any(mark is not Mark.BLANK for mark in marks)
+        if self._doubt:
+            splitter, scanner = self._doubt
+            marks = [scanner.scan(block) for block in splitter.feed(page.data)]
+            self.keepalive = None if scanner.foreign else self._dialect.keepalive
+            if not scanner.foreign and any(mark is not Mark.BLANK for mark in marks):
+                self._doubt = None
         return page.data
 
     def end(self, info: StreamInfo) -> bytes | None:
