@@ -33,6 +33,8 @@ class Conclusion:
     """The stream's, where no call follows."""
     dead: Segment | None = None
     """What the answer of a further call would go on after, as a new segment."""
+    foreign: bool = False
+    """The answer that readers have is in another grammar than was guessed."""
 
     def shown(self, head: Head | None, *, this: bool) -> Shown:
         """What readers have, given the record's head and whether they got `this` present call's."""
@@ -58,4 +60,5 @@ class Conclusion:
             detail = seal.detail if over.ending.told else SEGMENT_ENDED
             dead = Segment(info.tail, info.events, info.head, replace(seal, detail=detail, usage=None, model=""))
         stands = shown is Shown.EARLIER and over.failure is not Failure.NONE
-        return Conclusion(attempts, self.ending if stands else over.ending, dead)
+        foreign = seal.foreign if over.shown else self.foreign
+        return Conclusion(attempts, self.ending if stands else over.ending, dead, foreign)

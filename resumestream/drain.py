@@ -259,4 +259,4 @@ class Drain:
     def _seal_of(self, ending: Ending) -> Seal:
         seal = ending.sealing(self._concluded.attempts)
         reading = self._pour.reading if self._pour else None
-        return replace(seal, usage=reading.usage, model=reading.model) if reading else seal
+        return reading.telling(seal) if reading else replace(seal, foreign=self._concluded.foreign)

@@ -98,6 +98,8 @@ class Seal:
     usage: Usage | None = None
     model: str = ""
     """What the last provider call reported; the record keeps both with that call."""
+    foreign: bool = False
+    """The answer was in another grammar than its path let expect: nothing can be added to it."""
 
 
 ResumeKind = Literal["responses", "resumestream"]
@@ -206,6 +208,8 @@ class NewStream:
     """How many of `labels`, the first ones, its principal has; the others the caller chose."""
     on_disconnect: str = "continue"
     dialect: str = "unknown"
+    dialect_guessed: bool = False
+    """By the path: the answer itself may prove it wrong."""
     previous: StreamId | None = None
 
 

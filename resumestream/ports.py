@@ -263,8 +263,16 @@ class Scanner(Protocol):
         """Whether a framed end of the body behind whole events, here, is the semantic end as well."""
         ...
 
-    error: str
-    """After a Mark.ERROR: the provider's code or message, at most 200 characters; for the seal's message."""
+    @property
+    def foreign(self) -> bool:
+        """Whole events came, and none is of this grammar, which was only guessed: any end that the framing tells is the
+        semantic end."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """After a Mark.ERROR: the provider's code or message, at most 200 characters; for the seal's message."""
+        ...
 
     @property
     def usage(self) -> Usage | None:
@@ -285,6 +293,10 @@ class Dialect(Protocol):
     """How its wire is cut into blocks, and so which media types it can be."""
     endpoint: re.Pattern[str] | None = None
     """Paths (without query) whose answers speak it, where the configuration says nothing."""
+    known: re.Pattern[bytes] | None = None
+    """What events of this grammar have and others hardly: by it a guess is believed. None where it is never guessed."""
+    guessed: bool = False
+    """Its scanner may yet find that it was guessed wrong (`Scanner.foreign`)."""
     header: str = ""
     """A response header that nobody else sends, in lower case."""
     keepalive: bytes | None = None

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from .conclusion import Over
-from .dialects import PLAIN, spoken
+from .dialects import PLAIN, spoken_in
 from .endings import Ending
 from .errors import OffsetConflict, SourceFailed, StoreBusy, UpstreamLost, UpstreamUnreachable
 from .lifecycle import Moved
@@ -143,7 +143,7 @@ class Pour:
     def _new_reading(self, head: Head) -> Reading:
         info = self._live.info
         return Reading(
-            spoken(info.new.dialect, head),
+            spoken_in(info.new, head),
             policy=self._policy,
             where=self._where,
             base=info.base,
@@ -176,9 +176,7 @@ class Pour:
     def over(self, failed: Ending | None) -> Over:
         """The call as it ended; `failed`: on our side."""
         ending = failed or self.ending
-        seal, reading = ending.seal, self.reading
-        if reading:
-            seal = replace(seal, usage=reading.usage, model=reading.model)
+        seal = self.reading.telling(ending.seal) if self.reading else ending.seal
         return Over(self._failure(ending), ending, seal, self.attempt, self.shown)
 
     def _failure(self, ending: Ending) -> Failure:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from .dialects.payload import is_whole
 from .endings import ERROR_UNENDED, Ending
 from .framing import SSE, BlockSplitter, has_data
+from .model import Seal
 from .policy import Policy
 from .ports import Dialect, Mark
 from .usage import Usage
@@ -36,7 +37,7 @@ class Reading:
         self._most = policy.max_stream_bytes - base
         self._framing = dialect.framing
         self._splitter = dialect.framing.splitter() if dialect.framing.splitter else None
-        self._ends_as_framed = dialect.ends_as_framed
+        self._grammarless = dialect.ends_as_framed
         self._left_out = Mark.USAGE if usage_is_ours else None
         self._seen = False
         """An event, or what takes its place on this wire."""
@@ -61,6 +62,15 @@ class Reading:
     def model(self) -> str:
         """The model that answers, as the provider names it; empty where it does not."""
         return self._scanner.model
+
+    @property
+    def foreign(self) -> bool:
+        """Whether, so far, the answer is in another grammar than was guessed."""
+        return self._scanner.foreign
+
+    def telling(self, seal: Seal) -> Seal:
+        """The seal with what the answer has told of itself. Ask at its end."""
+        return replace(seal, usage=self.usage, model=self.model, foreign=self.foreign)
 
     @property
     def logged_end(self) -> Ending | None:
@@ -148,6 +158,10 @@ class Reading:
         if self._ends_as_framed or (whole and self._scanner.ends_at_framed_end()):
             return Ending.of("framed_end", where=self._where), mark
         return Ending.of("no_terminal_event" if self.begun else "no_first_byte", where=self._where), mark
+
+    @property
+    def _ends_as_framed(self) -> bool:
+        return self._grammarless or self.foreign
 
     def _take(self, data: bytes, events: int, capped: Ending | None = None) -> Portion:
         self.tail += len(data)

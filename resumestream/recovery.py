@@ -10,7 +10,7 @@ from typing import Protocol
 
 import anyio
 
-from .dialects import spoken
+from .dialects import spoken_in
 from .endings import Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
 from .model import Attempt, Gone, Lease, Seal, StreamId, StreamInfo
@@ -124,13 +124,13 @@ async def _end(store: LogStore, info: StreamInfo, policy: Policy, heir: Heir) ->
         if info.cancel_requested:
             asked = Ending.of("requested")
         reading = await _read(store, info, policy)
-        ended = reading.logged_end if reading else None
+        ended = reading.logged_end if reading and not _in_flight(info) else None
         goes_on = info.attempts[-1].ended_at is None and not info.cancel_requested
         if ended is None and goes_on and heir.adopt(info, lease):
             logger.warning("stream %s: its owner is lost; going on with its provider call", info.id)
             return
         ending = ended or asked
-        heir.sealed(await store.seal(lease, _metered(ending.sealing(info.attempts), reading)))
+        heir.sealed(await store.seal(lease, _told(ending.sealing(info.attempts), info, reading)))
         if ended is None:
             heir.stop(info)
     except (StreamSealed, LeaseLost, StreamNotFound):
@@ -149,17 +149,20 @@ def _in_flight(info: StreamInfo) -> bool:
     return latest.ended_at is None and latest.status is None
 
 
-def _metered(seal: Seal, reading: Reading | None) -> Seal:
-    return replace(seal, usage=reading.usage, model=reading.model) if reading else seal
+def _told(seal: Seal, info: StreamInfo, reading: Reading | None) -> Seal:
+    if reading is None:
+        return seal
+    return replace(seal, foreign=reading.foreign) if _in_flight(info) else reading.telling(seal)
 
 
 async def _read(store: LogStore, info: StreamInfo, policy: Policy) -> Reading | None:
-    """What the log has of the latest answer: all of it, or the first and the last block of a long one. Its end may be
-    there: its owner died in the moment between that and the seal. None where nothing can be told from it."""
+    """What the log has of the latest answer that readers got: all of it, or the first and the last block of a long one.
+    Its end may be there: its owner died in the moment between that and the seal. None where nothing can be told from
+    it."""
     head, base, tail = info.head, info.base, info.tail
-    if head is None or not head.ok or _in_flight(info):
+    if head is None or not head.ok:
         return None
-    dialect = spoken(info.new.dialect, head)
+    dialect = spoken_in(info.new, head)
     splitter = dialect.framing.splitter
     if splitter is None:
         return None

@@ -188,3 +188,15 @@ def test_one_that_is_gone_on_with_ends_once() -> None:
     after = Conclusion((FREE, going)).then(call, info(9, HEAD), followed=False, now=7.0)
     assert after.attempts == (FREE, replace(going, ended_at=7.0, bytes=9, outcome=Outcome.COMPLETED))
     assert not STOP.sealing((FREE, going)).released
+
+
+def test_whose_grammar_readers_have() -> None:
+    """That of the last answer they got, whatever became of calls after it."""
+    wrong = over(Failure.CUT, CUT, shown=True)
+    known = Conclusion().then(
+        replace(wrong, seal=replace(CUT.seal, foreign=True)), info(9, HEAD), followed=True, now=7.0
+    )
+    assert known.dead is not None
+    assert (known.foreign, known.dead.seal.foreign) == (True, True)
+    assert known.then(over(Failure.BUSY, BUSY), info(9, HEAD), followed=False, now=8.0).foreign
+    assert not known.then(over(Failure.CUT, CUT, shown=True), info(9, HEAD), followed=False, now=8.0).foreign

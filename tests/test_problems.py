@@ -41,8 +41,8 @@ def subclasses(kind: type[ResumeStreamError]) -> Iterator[type[ResumeStreamError
 def make(kind: type[ResumeStreamError]) -> ResumeStreamError:
     if kind is errors.OffsetConflict:
         return errors.OffsetConflict(at=1, tail=2)
-    if kind is UpstreamLost:
-        return UpstreamLost("It is lost.", detail="fin")
+    if issubclass(kind, UpstreamLost):
+        return kind("It is lost.", detail="fin")
     return kind("It is wrong. Do this.")
 
 

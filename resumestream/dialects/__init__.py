@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..errors import ConfigError
-from ..model import Head
+from ..model import Head, NewStream, Seal
 from ..ports import Dialect
 from .anthropic import Anthropic
 from .bedrock import Bedrock
 from .gemini import Gemini
 from .gemini_interactions import GeminiInteractions
+from .guess import Guess
 from .langgraph import LangGraph
 from .ollama import Ollama
 from .openai_chat import OpenAIChat
@@ -17,7 +18,7 @@ from .plain import Plain
 from .ui_message_stream import UIMessageStream
 from .unknown import Unknown
 
-__all__ = ["DIALECTS", "PLAIN", "expected", "named", "spoken"]
+__all__ = ["DIALECTS", "PLAIN", "expected", "named", "spoken", "spoken_in"]
 
 UNKNOWN, PLAIN = Unknown(), Plain()
 
@@ -55,11 +56,26 @@ def expected(configured: str | None, path: str) -> str:
     return next((each.name for each in _ALL if each.endpoint and each.endpoint.search(endpoint)), UNKNOWN.name)
 
 
-def spoken(name: str, head: Head) -> Dialect:
+def spoken(name: str, head: Head, *, guessed: bool = False, seal: Seal | None = None) -> Dialect:
     """The dialect of an answer of which `name` was expected, where its media type allows that; else the one that its
-    headers tell. What nobody knows is events or bytes: a wrong guess costs what a dialect adds, never a byte."""
+    headers tell. What nobody knows is events or bytes.
+
+    `guessed` from the path, it yields to the headers, and to the answer itself: until there is a `seal`, which says
+    what that came to, it is a Guess. A wrong one costs what a dialect adds, never a byte.
+    """
     able = {each.name: each for each in _ALL if head.media_type in each.framing.media_types}
-    told = (each for each in able.values() if each.header and head.get(each.header))
-    if name in able and name != UNKNOWN.name:
-        return able[name]
-    return next(told, UNKNOWN if head.is_sse else PLAIN)
+    told = next((each for each in able.values() if each.header and head.get(each.header)), None)
+    wanted = able.get(name) if name != UNKNOWN.name else None
+    nobodys = UNKNOWN if head.is_sse else PLAIN
+    if wanted is None or (guessed and told):
+        return told or nobodys
+    if not guessed:
+        return wanted
+    if seal is None:
+        return Guess(wanted)
+    return nobodys if seal.foreign else wanted
+
+
+def spoken_in(new: NewStream, head: Head, seal: Seal | None = None) -> Dialect:
+    """The dialect of that stream's answer, or of one of its segments."""
+    return spoken(new.dialect, head, guessed=new.dialect_guessed, seal=seal)

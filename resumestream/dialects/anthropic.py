@@ -17,6 +17,10 @@ class Anthropic(Dialect):
     name = "anthropic"
     framing = SSE
     endpoint = re.compile(r"/messages$|/publishers/anthropic/models/[^/]+:streamRawPredict$")
+    known = re.compile(
+        rb'(?:"type"\s*:\s*"|event: ?)(?:message_(?:start|delta|stop)|content_block_(?:start|delta|stop))["\r\n]'
+    )
+    """A `ping` is anybody's."""
     keepalive = COMMENT
 
     def scanner(self) -> Scanner:

@@ -29,6 +29,7 @@ class Bedrock(Dialect):
     name = "bedrock"
     framing = MESSAGES
     endpoint = re.compile(r"/(?:converse-stream|invoke-with-response-stream)$")
+    known = re.compile(rb":event-type\x07\x00.(?:messageSt|contentBlock|metadata|chunk)", re.DOTALL)
 
     def scanner(self) -> Scanner:
         return _Scanner()

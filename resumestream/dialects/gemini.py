@@ -17,6 +17,7 @@ class Gemini(Dialect):
     name = "gemini"
     framing = SSE
     endpoint = re.compile(r":streamGenerateContent$")
+    known = re.compile(rb'"(?:candidates|promptFeedback|usageMetadata|modelVersion)"\s*:')
     keepalive = b"\r\n"
     """The google-genai SDK takes comments and ids for broken JSON; a blank line is all it skips."""
 

@@ -19,6 +19,9 @@ class GeminiInteractions(Dialect):
     name = "gemini-interactions"
     framing = SSE
     endpoint = re.compile(r"/interactions$")
+    known = re.compile(
+        rb'"event_type"\s*:\s*"(?:interaction|step|content)\.|event: ?(?:interaction|step|content)\.|\[DONE\]'
+    )
     keepalive = COMMENT
 
     def scanner(self) -> Scanner:

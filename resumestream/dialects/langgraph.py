@@ -19,6 +19,7 @@ class LangGraph(Dialect):
     name = "langgraph"
     framing = SSE
     endpoint = re.compile(r"/runs/stream$")
+    known = re.compile(rb"event: ?(?:metadata|values|updates|messages)[/|\r\n]")
     keepalive = COMMENT
 
     def scanner(self) -> Scanner:

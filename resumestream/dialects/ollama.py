@@ -20,6 +20,7 @@ class Ollama(Dialect):
     name = "ollama"
     framing = LINES
     endpoint = re.compile(r"/api/(?:chat|generate)$")
+    known = re.compile(rb'"done"\s*:\s*(?:true|false)')
 
     def scanner(self) -> Scanner:
         return _Scanner()

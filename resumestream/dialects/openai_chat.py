@@ -25,6 +25,7 @@ class OpenAIChat(Dialect):
     name = "openai-chat"
     framing = SSE
     endpoint = re.compile(r"/completions$")
+    known = re.compile(rb'"choices"\s*:|"object"\s*:\s*"(?:chat\.completion|text_completion)|data: ?\[DONE\]')
     keepalive = COMMENT
 
     def scanner(self) -> Scanner:

@@ -19,6 +19,7 @@ class OpenAIResponses(Dialect):
     name = "openai-responses"
     framing = SSE
     endpoint = re.compile(r"/responses$")
+    known = re.compile(rb'"type"\s*:\s*"response\.|event: ?response\.')
     keepalive = COMMENT
 
     def scanner(self) -> Scanner:

@@ -19,6 +19,8 @@ _MOST_NAMES, _MOST_PARTS = 64, 128
 class Telling:
     """Usage and model of one answer. What comes later overwrites what came before; null says nothing."""
 
+    foreign = False
+
     def __init__(self) -> None:
         self.error = ""
         self._usage: dict[str, Any] = {}

@@ -37,7 +37,7 @@ def describe(info: StreamInfo, *, node: str, durability: str) -> dict[str, Any]:
         "outcome": seal.outcome if seal else None,
         "detail": {"code": seal.detail, "message": seal.message} if seal else None,
         "upstream": new.upstream,
-        "dialect": new.dialect,
+        "dialect": "unknown" if seal and seal.foreign else new.dialect,
         "content_type": head.content_type if head else None,
         "upstream_status": head.status if head else None,
         "bytes": info.tail,

@@ -8,7 +8,7 @@ from ..endings import ERROR_UNENDED, OWN_FAILURES, SEGMENT_ENDED
 from ..framing import Splitter, has_data, with_id
 from ..model import Head, Page, StreamInfo
 from ..offsets import Position, format_offset
-from ..ports import Dialect
+from ..ports import Dialect, Mark
 from .problems import consent
 
 RETRY_MS = 1000
@@ -53,11 +53,22 @@ class Provider(Payload):
     def __init__(self, dialect: Dialect, *, exact: bool, cuttable: bool = True) -> None:
         self._dialect, self._exact, self._cuttable = dialect, exact, cuttable
         self.keepalive = None if exact else dialect.keepalive
+        self._doubt = (Splitter(), dialect.scanner()) if dialect.guessed and self.keepalive else None
+        """Whether the keep-alive fits is in what this reader gets: without an offset, all of the answer."""
+
+    def body(self, page: Page) -> bytes:
+        if self._doubt:
+            splitter, scanner = self._doubt
+            marks = [scanner.scan(block) for block in splitter.feed(page.data)]
+            self.keepalive = None if scanner.foreign else self._dialect.keepalive
+            if not scanner.foreign and any(mark is not Mark.BLANK for mark in marks):
+                self._doubt = None
+        return page.data
 
     def end(self, info: StreamInfo) -> bytes | None:
         if ends_clean(info):
             return b""
-        if self._exact or info.seal is None:
+        if self._exact or info.seal is None or (info.seal.foreign and self._cuttable):
             return None
         said, detail = info.seal.message, info.seal.detail
         if detail == ERROR_UNENDED:

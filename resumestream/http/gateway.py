@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import claims
 from ..claiming import Claim, Outgoing
-from ..dialects import expected, named, spoken
+from ..dialects import expected, named, spoken_in
 from ..errors import RequestTooLarge, UnknownUpstream, UpstreamRedirect
 from ..identity import fingerprint, key_hash, scope_hash, scoped_key_hash
 from ..model import Principal, StreamInfo
@@ -102,6 +102,7 @@ class Gateway:
             retain_s=ask.retain_s,
             on_disconnect=ask.on_disconnect,
             dialect=dialect,
+            dialect_guessed=asked.upstream.dialect is None,
         )
         wanted = claims.Terms(print_, ask.match_key, ask.retry_of, resumes=ask.start is not None)
         outgoing = Outgoing(asked.route(prepared, body, new.id, named(dialect)), principal.limits)
@@ -148,7 +149,7 @@ class Gateway:
         if untellable(seen, head):
             return outcome_problem(seen, gateway=True, streams=streams)
         form = Provider(
-            spoken(info.new.dialect, head),
+            spoken_in(info.new, head, seen.seal),
             exact=ask.exact or start.at > 0,
             cuttable=seen.sealed or not is_http_1_0(scope),
         )

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import claims
 from ..claiming import Claim, Outgoing
-from ..dialects import named, spoken
+from ..dialects import named, spoken_in
 from ..errors import ConfigError, NoEvents, ResumeStreamError, StreamNotFound
 from ..identity import key_hash
 from ..model import Binding, Principal, StreamId, StreamInfo
@@ -165,7 +165,7 @@ class OwnResponse(Response):
             return Response(status_code=204, headers=dict(headers.outcome(info)))  # an EventSource comes back no more
         form: Form = Events(start)
         if not self._events:
-            form = Provider(spoken(info.new.dialect, head), exact=start.at > 0, cuttable=not is_http_1_0(scope))
+            form = Provider(spoken_in(info.new, head, info.seal), exact=start.at > 0, cuttable=not is_http_1_0(scope))
         theirs = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers)
         return site.answer(
             scope,

@@ -100,6 +100,7 @@ class Site:
         retain_s: float | None,
         on_disconnect: str | None,
         dialect: str,
+        dialect_guessed: bool = False,
         fingerprint: str = "",
         scope: str = "",
     ) -> NewStream:
@@ -120,6 +121,7 @@ class Site:
             own_labels=len(principal.labels),
             on_disconnect=on_disconnect or policy.on_disconnect,
             dialect=dialect,
+            dialect_guessed=dialect_guessed,
         )
 
     def answer(

@@ -76,7 +76,7 @@ class Upstream:
     headers: Mapping[str, str] | HeaderSource | None = field(default=None, repr=False, hash=False)
     """Server-side credentials, or what gives them for a principal. They replace the caller's."""
     dialect: str | None = None
-    """The name of the provider's grammar; None goes by the path."""
+    """The name of the provider's grammar; None guesses it from the path. `unknown` for what is nobody's."""
     retries: int = 0
     """How often the server itself calls again after a definite early failure (no connection, 408, 429, 5xx), unseen by
     the caller. `Retry-After` up to a minute is honoured."""

@@ -17,7 +17,7 @@ async def the_first_seal_wins(make: Make, store: LogStore) -> None:
     lease = await store.create(new_stream(store))
     await store.append(lease, 0, b"payload")
     before = store.now()
-    asked = Seal(Outcome.TRUNCATED, "reset", "The connection was reset.", released=True, retry_at=before + 5)
+    asked = Seal(Outcome.TRUNCATED, "reset", "It was reset.", released=True, retry_at=before + 5, foreign=True)
     first = await store.seal(lease, asked)
     seal = first.seal
     assert seal, "a sealed record has its seal"
@@ -33,7 +33,8 @@ async def the_first_seal_wins(make: Make, store: LogStore) -> None:
 
 
 async def the_record_is_kept_whole(make: Make, store: LogStore) -> None:
-    new = new_stream(store, key=token(), fingerprint="f", scope="s", labels=("a", "b"), previous=StreamId("earlier"))
+    more = {"labels": ("a", "b"), "previous": StreamId("earlier"), "dialect": "anthropic", "dialect_guessed": True}
+    new = new_stream(store, key=token(), fingerprint="f", scope="s", **more)
     lease = await store.create(new)
     equal(await store.stat(new.id), StreamInfo(new), "a new stream's record is what was given, pending, at epoch 1")
     unreachable = Attempt("u", store.now(), ended_at=store.now(), outcome=Outcome.PROVIDER_ERROR)
