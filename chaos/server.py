@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .dialects import Dialect
+from .ports import free_port
 from .process import DEADLINE_S, Process
 
 StoreKind = Literal["memory", "sqlite", "filesystem"]
@@ -155,7 +155,7 @@ class Server:
         environment = {**os.environ, "CHAOS_TARGET": json.dumps(target)}
         self.workers = []
         for number in range(1, workers + 1):
-            port = _free_port()
+            port = free_port()
             command = [part.format(port=port, app=app) for part in COMMANDS[configuration.loop]]
             log = directory / f"worker-{number}.log"
             self.workers.append(Worker(number, command, environment, log, f"http://127.0.0.1:{port}{MOUNT}"))
@@ -185,8 +185,3 @@ class Elsewhere:
 
     def __exit__(self, *exc: object) -> None:
         pass
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

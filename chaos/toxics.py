@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +19,7 @@ import requests
 import toxiproxy
 import toxiproxy.api
 
+from .ports import free_port
 from .process import Failed, Process
 
 Direction = Literal["upstream", "downstream"]
@@ -136,7 +136,7 @@ class Toxiproxy:
         binary = find_server()
         failure: Failed | None = None
         for _ in range(STARTS):
-            port = _free_port()
+            port = free_port()
             self._process = Process([binary, "-host", "127.0.0.1", "-port", str(port)], log)
             try:
                 self._process.wait_for("Starting Toxiproxy HTTP server|Starting HTTP server")
@@ -162,8 +162,3 @@ class Toxiproxy:
         address = url.removeprefix("http://").partition("/")[0]
         proxy = self._client.create(upstream=address, name=name, listen=f"127.0.0.1:{port}", enabled=True)
         return Link(proxy, f"http://{proxy.listen}", self._api)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
