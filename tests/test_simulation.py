@@ -34,7 +34,7 @@ FOUND = {
     "taken-from-the-living": {"I5"},
     "terminal-lost": {"I5"},
     "truncated-completes": {"I5"},
-    "unfenced": {"I3", "I5"},
+    "unfenced": {"I2", "I3", "I5"},
     "wake-lost": {"live"},
 }
 """Fault -> one of these invariants is said to be violated first."""
