@@ -12,7 +12,7 @@ PLAN: dict[str, tuple[float, str]] = {
     "lint": (0.2, "style and format (ruff)"),
     "types": (1.0, "mypy --strict and pyright"),
     "demo": (0.5, "pip install into a fresh environment, then kill a caller and resume it"),
-    "tests": (17.0, "the whole suite on the Python that runs nox"),
+    "tests": (19.0, "the whole suite on the Python that runs nox"),
     "chaos": (8.0, "real faults: every scenario with a real toxiproxy-server, then random ones"),
 }
 """Default session -> expected minutes on two cores, purpose. In the order they run."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REQUIRE_ALL = os.environ.get("RESUMESTREAM_REQUIRE_ALL") == "1"
 """Set by nox and so by the CI: a skip is a failure, unless its reason begins with a key of MAY_SKIP."""
@@ -15,6 +16,9 @@ MAY_SKIP = {
     "a tiny tmpfs": "only root may mount one; RLIMIT_FSIZE is always there",
     "shared recordings": "recorded answers of real providers lie beside some checkouts only; fixtures/ is always there",
 }
+
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long an example takes is the machine's affair; Hypothesis's own profile for a CI says the same."""
 
 
 @pytest.fixture(params=["asyncio", "trio"])

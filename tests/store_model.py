@@ -13,8 +13,6 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -47,58 +45,18 @@ from resumestream.errors import (
     StreamSealed,
 )
 from resumestream.lifecycle import ENDINGS, IllegalMove, Moved, move
-from resumestream.model import Attempt, Gone, Head, Lease, NewStream, Query, Seal, State, StreamId, StreamInfo, Tally
+from resumestream.model import Attempt, Gone, Head, Lease, NewStream, Seal, StreamId, StreamInfo, Tally
 from resumestream.ports import LogStore
 from resumestream.tail import Tail
 
+from .store_oracle import RETAIN_S, TOMBSTONE_S, Foretold, Handle, Oracle, observe
+
 DATA = st.binary(max_size=40) | st.integers(1000, 300_000).map(lambda size: bytes(i % 251 for i in range(size)))
 CALL_S = 20
-RETAIN_S, TOMBSTONE_S = 60.0, 100.0
 
 Clock = Callable[[], float]
 Open = Callable[[Path, Clock], LogStore]
 """A handle on the store in a folder."""
-
-
-@dataclass
-class Handle:
-    """One process's."""
-
-    store: LogStore
-    scope: AbstractContextManager[LogStore]
-    open: bool = True
-
-    def close(self) -> None:
-        self.open = False
-        self.scope.__exit__(None, None, None)
-
-
-@dataclass
-class Oracle:
-    """What one stream must look like."""
-
-    id: StreamId
-    principal: str
-    key: str | None
-    label: str
-    owner: Handle
-    lease: Lease
-    state: State = State.PENDING
-    payload: bytearray = field(default_factory=bytearray)
-    events: int = 0
-    fenced: list[tuple[Handle, Lease]] = field(default_factory=list)
-    calls: list[bool] = field(default_factory=list)
-    """Of each whether it got a head, and so ends with the seal; the others had ended when they were recorded."""
-    cancel_requested: bool = False
-    ending: Moved | None = None
-    sealed_at: float = 0.0
-    gone: Gone | None = None
-    gone_at: float = 0.0
-    forgotten: bool = False
-
-    @property
-    def due_at(self) -> float:
-        return self.gone_at + TOMBSTONE_S if self.gone else self.sealed_at + RETAIN_S
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -118,13 +76,8 @@ class StoreModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.numbers = itertools.count()
-        self.at = 1_000_000.0
+        self.told = Foretold()
         self.steps = 0
-        self.oracles: list[Oracle] = []
-        self.minted: list[Oracle] = []
-        self.bound: dict[str, list[Oracle]] = {}
-        self.ledger: list[tuple[float, StreamId, int, str, str, int]] = []
-        self.tallies: dict[StreamId, Tally] = {}
         self.folder = tempfile.TemporaryDirectory()
         self.portal_scope = anyio.from_thread.start_blocking_portal(self.backend)
         self.portal = self.portal_scope.__enter__()
@@ -137,7 +90,7 @@ class StoreModel(RuleBasedStateMachine):
         self.handles = [self.open_one(), self.open_one()]
 
     def open_one(self) -> Handle:
-        store = self.memory if self.memory is not None else type(self).make(self.place, lambda: self.at)
+        store = self.memory if self.memory is not None else type(self).make(self.place, lambda: self.told.at)
         if not self.crashes:
             self.memory = store
         scope = self.portal.wrap_async_context_manager(store)
@@ -183,10 +136,12 @@ class StoreModel(RuleBasedStateMachine):
         store, id_ = handle.store, StreamId(f"s{next(self.numbers)}")
         worker = store.peers.me
         stream = Oracle(id_, principal, key, label, handle, Lease(id_, worker, 1))
-        new = NewStream(id_, principal, "u", worker, self.at, RETAIN_S, TOMBSTONE_S, key=key, labels=("label", label))
-        bound = self.bound.setdefault(key, []) if key else []
+        new = NewStream(
+            id_, principal, "u", worker, self.told.at, RETAIN_S, TOMBSTONE_S, key=key, labels=("label", label)
+        )
+        bound = self.told.bound.setdefault(key, []) if key else []
         if stale and key:
-            for past in [None] * bool(bound) + [other.id for other in self.minted if other not in bound[-1:]]:
+            for past in [None] * bool(bound) + [other.id for other in self.told.minted if other not in bound[-1:]]:
                 self.refused(BindingMoved, store.create, new, replaces=past)
             self.refused(StreamNotFound, store.stat, stream.id)
             stream.forgotten = True
@@ -194,8 +149,8 @@ class StoreModel(RuleBasedStateMachine):
         replaces = bound[-1].id if bound else None
         assert self.call(store.create, new, replaces=replaces) == stream.lease
         bound.append(stream)
-        self.minted.append(stream)
-        self.oracles.append(stream)
+        self.told.minted.append(stream)
+        self.told.oracles.append(stream)
         return stream
 
     @rule(stream=streams, parts=st.lists(DATA, min_size=2, max_size=4))
@@ -282,13 +237,13 @@ class StoreModel(RuleBasedStateMachine):
             self.refused(StreamNotFound, self.handles[0].store.seal, stream.lease, asked)
             return
         store = self.owner(stream)
-        self.at += 0.001  # no two at once, so that their order is certain
+        self.told.at += 0.001  # no two at once, so that their order is certain
         if stream.ending is None:
-            stream.state, stream.ending, stream.sealed_at = move(stream.state, moved), moved, self.at
+            stream.state, stream.ending, stream.sealed_at = move(stream.state, moved), moved, self.told.at
             for number, got_head in enumerate(stream.calls, 1):
                 is_open = got_head and number == len(stream.calls)
-                ended_at, size = (self.at, len(stream.payload)) if is_open else (1.0, 0)
-                self.ledger.append((ended_at, stream.id, number, stream.principal, stream.label, size))
+                ended_at, size = (self.told.at, len(stream.payload)) if is_open else (1.0, 0)
+                self.told.ledger.append((ended_at, stream.id, number, stream.principal, stream.label, size))
         else:
             with pytest.raises(IllegalMove):
                 move(stream.state, moved)
@@ -355,21 +310,21 @@ class StoreModel(RuleBasedStateMachine):
     def tally(self, stream: Oracle, which: int, more: Tally) -> None:
         """Who asks again is counted, whatever has become of the stream."""
         self.call(self.handles[which].store.tally, {stream.id: more, StreamId("never"): more})
-        self.tallies[stream.id] = self.tallies.get(stream.id, Tally()) + more
+        self.told.tallies[stream.id] = self.told.tallies.get(stream.id, Tally()) + more
 
     # --- retention -----------------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([1.0, RETAIN_S / 2, RETAIN_S, TOMBSTONE_S]))
     def wait(self, seconds: float) -> None:
         """Time passes on the store clock."""
-        self.at += seconds
+        self.told.at += seconds
 
     @rule(which=which, ledger_s=st.sampled_from([0.0, 30.0, 1000.0]))
     def sweep(self, which: int, ledger_s: float) -> None:
         """Everything that is due is dropped, then forgotten; the ledger is cut, and goes by its own time."""
-        self.call(self.handles[which].store.prune, self.at - ledger_s)
-        self.ledger = [entry for entry in self.ledger if entry[0] >= self.at - ledger_s]
-        for stream in [stream for stream in self.oracles if stream.ending and stream.due_at <= self.at]:
+        self.call(self.handles[which].store.prune, self.told.at - ledger_s)
+        self.told.ledger = [entry for entry in self.told.ledger if entry[0] >= self.told.at - ledger_s]
+        for stream in [stream for stream in self.told.oracles if stream.ending and stream.due_at <= self.told.at]:
             if stream.gone:
                 self.forget(stream, which)
             else:
@@ -387,7 +342,7 @@ class StoreModel(RuleBasedStateMachine):
             if not stream.gone:
                 stream.state, stream.gone = move(stream.state, Moved.PAYLOAD_DROPPED), why
                 expires_at = stream.sealed_at + RETAIN_S
-                stream.gone_at = min(self.at, expires_at) if why is Gone.EXPIRED else self.at
+                stream.gone_at = min(self.told.at, expires_at) if why is Gone.EXPIRED else self.told.at
             info = self.call(store.purge, stream.id, why)
             assert (info.tail, info.gone, info.gone_at) == (len(stream.payload), stream.gone, stream.gone_at)
 
@@ -401,9 +356,9 @@ class StoreModel(RuleBasedStateMachine):
         self.call(store.forget, stream.id)
         if not stream.forgotten:
             stream.forgotten = True
-            self.oracles.remove(stream)
-            if stream.key and self.bound[stream.key][-1] is stream:
-                del self.bound[stream.key]
+            self.told.oracles.remove(stream)
+            if stream.key and self.told.bound[stream.key][-1] is stream:
+                del self.told.bound[stream.key]
 
     # --- processes -----------------------------------------------------------------------------------------------
 
@@ -445,7 +400,7 @@ class StoreModel(RuleBasedStateMachine):
         store = self.handles[which].store
         if tidy:
             self.call(store.tidy)
-        for stream in self.oracles:
+        for stream in self.told.oracles:
             if not stream.gone:
                 assert self.call(self.whole, store, stream.id, block) == stream.payload
         assert self.call(store.verify) == []
@@ -460,80 +415,8 @@ class StoreModel(RuleBasedStateMachine):
     def records_agree(self) -> None:
         """Every list, record, count and binding is as foretold, through either handle."""
         self.steps += 1
-        seen = self.call(self.observe, self.handles[self.steps % 2].store)
-        expected = {
-            (principal, label): [
-                stream.id
-                for stream in reversed(self.oracles)
-                if principal in (None, stream.principal) and label in (None, stream.label)
-            ]
-            for principal, label in seen["found"]
-        }
-        assert {key: [info.id for info in infos] for key, infos in seen["found"].items()} == expected
-        for info, stream in zip(seen["found"][None, None], reversed(self.oracles), strict=True):
-            assert info.state is stream.state
-            assert (info.tail, info.events) == (len(stream.payload), stream.events)
-            assert (info.epoch, info.new.worker) == (stream.lease.epoch, stream.lease.worker)
-            assert info.new.labels == ("label", stream.label)
-            assert len(info.attempts) == len(stream.calls)
-            assert info.cancel_requested == stream.cancel_requested
-            assert (info.seal and info.seal.outcome) == (stream.ending and ENDINGS[stream.ending])
-            assert (info.seal.sealed_at if info.seal else 0.0) == stream.sealed_at
-            assert (info.gone, info.gone_at or 0.0) == (stream.gone, stream.gone_at)
-        self.live_ones_agree(seen)
-        self.retention_agrees(seen)
-        for key, binding in seen["bindings"].items():
-            ids = tuple(stream.id for stream in self.bound.get(key, ()))
-            assert (binding and (*binding.earlier, binding.stream)) == (ids or None)
-
-    def live_ones_agree(self, seen: dict[str, Any]) -> None:
-        live = [stream for stream in self.oracles if stream.ending is None]
-        assert {info.id for info in seen["unsealed"]} == {stream.id for stream in live}
-        assert seen["owners"] == {stream.lease.worker for stream in live}
-        for worker, held in seen["held"].items():
-            assert held == {it.id: it.cancel_requested for it in live if it.lease.worker == worker}
-
-    def retention_agrees(self, seen: dict[str, Any]) -> None:
-        due = [stream.id for stream in self.oracles if stream.ending and stream.due_at <= self.at]
-        assert sorted(info.id for info in seen["due"]) == sorted(due)
-        assert [info.due_at for info in seen["due"]] == sorted(info.due_at for info in seen["due"])
-        for principal, (kept, oldest) in seen["kept"].items():
-            theirs = [stream for stream in self.oracles if principal in (None, stream.principal) and not stream.gone]
-            assert kept.live == sum(stream.ending is None for stream in theirs)
-            assert kept.payload_bytes == sum(len(it.payload) for it in theirs)
-            full = sorted((it for it in theirs if it.ending and it.payload), key=lambda it: it.sealed_at)
-            assert [info.id for info in oldest] == [stream.id for stream in full]
-        entries = [
-            (it.attempt.ended_at or 0.0, it.stream, it.number, it.principal, it.labels[1], it.attempt.bytes)
-            for it in seen["ledger"]
-        ]
-        assert sorted(entries) == sorted(self.ledger)
-        last = {it.stream: it.number for it in seen["ledger"]}  # in the order in which they ended
-        told = {it.stream: it.tally for it in seen["ledger"] if it.number == last[it.stream]}
-        assert told == {stream: self.tallies.get(stream, Tally()) for stream in last}
-        assert all(it.tally == Tally() for it in seen["ledger"] if it.number < last[it.stream])
-        assert [entry[0] for entry in entries] == sorted(entry[0] for entry in entries)
-
-    async def observe(self, store: LogStore) -> dict[str, Any]:
-        return {
-            "found": {
-                (principal, label): await store.find(
-                    Query(principal=principal, labels=("label", label) if label else (), limit=1000)
-                )
-                for principal in ("ann", "bob", None)
-                for label in ("red", "blue", None)
-            },
-            "unsealed": await store.unsealed(),
-            "owners": await store.owners(),
-            "held": {handle.store.peers.me: await store.held(handle.store.peers.me) for handle in self.handles},
-            "due": await store.due(1000),
-            "kept": {
-                principal: (await store.kept(principal), await store.oldest(1000, principal))
-                for principal in ("ann", "bob", None)
-            },
-            "ledger": await store.ledger(),
-            "bindings": {key: await store.binding(key) for key in ("k1", "k2")},
-        }
+        peers = [handle.store.peers.me for handle in self.handles]
+        self.told.agrees(self.call(observe, self.handles[self.steps % 2].store, peers))
 
 
 def what_dies_with_a_process(folder: str, names: list[str]) -> list[str]:
