@@ -64,10 +64,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Draw anew what the docs take from the code, then build the site into docs/_build; a warning is an error."""
+    """Draw anew what the docs take from the code, then build the site into build/docs; a warning is an error."""
     install(session, ".", groups=("docs",))
     session.run("python", "-m", "docs.diagrams")
-    session.run("sphinx-build", "-b", "html", "-W", "-n", "--keep-going", "-q", "docs", "docs/_build")
+    session.run("sphinx-build", "-b", "html", "-W", "-n", "--keep-going", "-q", "docs", "build/docs")
 
 
 @nox.session(reuse_venv=False)

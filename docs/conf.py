@@ -15,7 +15,6 @@ project_copyright = author
 language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docs.contents", "docs.requirements"]
-exclude_patterns = ["_build"]
 
 myst_heading_anchors = 4
 

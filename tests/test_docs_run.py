@@ -137,12 +137,13 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.M
         monkeypatch.setenv(name, "sk-nobody-checks-this")
     yield monkeypatch
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # examples leave clients open that a process's end closes
+        warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
 
 @pytest.mark.parametrize("page", RUN, ids=named)
 @pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # examples leave clients open that a process's end closes
 def test_the_blocks_of_a_page_run(
     page: Path, provider: ScriptedProvider, server: Process, reader: pytest.MonkeyPatch
 ) -> None:
