@@ -68,6 +68,7 @@ def docs(session: nox.Session) -> None:
     install(session, ".", groups=("docs",))
     session.run("python", "-m", "docs.diagrams")
     session.run("sphinx-build", "-b", "html", "-W", "-n", "--keep-going", "-q", "docs", "build/docs")
+    session.log("the site: build/docs/index.html")
 
 
 @nox.session(reuse_venv=False)
