@@ -31,7 +31,10 @@ nitpick_ignore_regex = [
 ]
 """Of others: to link them, the build would need the network."""
 
+smartquotes = False
+
 html_theme = "furo"
+html_static_path = html_css_files = ["site.css"]
 html_title = "resumestream"
 html_show_sourcelink = False
 html_copy_source = False

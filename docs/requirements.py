@@ -42,14 +42,14 @@ class Targets(SphinxTransform):
 
 
 class Links(SphinxPostTransform):
-    """Every other id, as a link. One that the specification does not define is a warning."""
+    """Every id, as a link; in its own item it is the address to pass on. One that is not defined is a warning."""
 
     default_priority = 500
 
     def run(self, **kwargs: Any) -> None:
         known = set(self.env.requirement_ids)  # type: ignore[attr-defined]
         for text in list(self.document.findall(nodes.Text)):
-            if ID.search(text) and not isinstance(text.parent, nodes.strong | nodes.literal | nodes.reference):
+            if ID.search(text) and not isinstance(text.parent, nodes.literal | nodes.reference):
                 if unknown := set(ID.findall(text)) - known:
                     logger.warning("no requirement %s in %s", sorted(unknown), SPECIFICATION, location=text.parent)
                 text.parent.replace(text, [self._linked(part, known) for part in re.split(f"({ID.pattern})", text)])
