@@ -11,6 +11,7 @@ import nox
 PLAN: dict[str, tuple[float, str]] = {
     "lint": (0.2, "style and format (ruff)"),
     "types": (1.0, "mypy --strict and pyright"),
+    "docs": (0.5, "the pages drawn anew, and the site built without a warning"),
     "demo": (0.5, "pip install into a fresh environment, then kill a caller and resume it"),
     "tests": (19.0, "the whole suite on the Python that runs nox"),
     "chaos": (8.0, "real faults: every scenario with a real toxiproxy-server, then random ones"),
@@ -56,9 +57,18 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Both type checkers, strict."""
-    install(session, ".[trio]", groups=("lint", "test", "chaos"))
+    install(session, ".[trio]", groups=("lint", "test", "chaos", "docs"))
     session.run("mypy", "--strict")
     session.run("pyright")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Draw anew what the docs take from the code, then build the site into build/docs; a warning is an error."""
+    install(session, ".", groups=("docs",))
+    session.run("python", "-m", "docs.diagrams")
+    session.run("sphinx-build", "-b", "html", "-W", "-n", "--keep-going", "-q", "docs", "build/docs")
+    session.log("the site: build/docs/index.html")
 
 
 @nox.session(reuse_venv=False)
@@ -71,7 +81,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All but what needs a toxiproxy-server; arguments after `--` go to pytest."""
-    install(session, ".[trio]", groups=("test", "chaos"))
+    install(session, ".[trio]", groups=("test", "chaos", "docs"))
     session.run("pytest", "--ignore=tests/chaos", *session.posargs, env=EVERYTHING)
 
 
@@ -127,10 +137,3 @@ def bench(session: nox.Session) -> None:
     install(session, ".[trio]", groups=("test", "bench"))
     for program in sorted(Path("tests/bench").glob("bench_*.py")):
         session.run("python", str(program), *session.posargs)
-
-
-@nox.session
-def docs(session: nox.Session) -> None:
-    """Draw anew what the docs take from the code."""
-    install(session, ".")
-    session.run("python", "-m", "docs.diagrams")

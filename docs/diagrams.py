@@ -1,4 +1,4 @@
-"""What the docs take from the code: drawn here, never typed. `nox -s docs` writes it into the pages."""
+"""What the docs take from the code: drawn here, never typed. `python -m docs.diagrams` writes it into the pages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,25 @@ from resumestream import errors, policy
 from resumestream.dialects import DIALECTS
 from resumestream.errors import ResumeStreamError as BaseError
 from resumestream.http.measures import MEASURES
+from resumestream.http.problems import OUTCOME_STATUS
 from resumestream.lifecycle import ENDINGS, TRANSITIONS, Moved
 from resumestream.model import State
-from resumestream.upstream import Upstream
+from resumestream.upstream import KNOWN, Upstream
+
+from . import commands, pictures, remedies
+from .markdown import code, sentence, table
 
 DOCS = Path(__file__).parent
 
 
-def lifecycle_diagram() -> str:
-    """The transition table as a Mermaid state diagram; moves between the same two states share one arrow."""
-    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {next(iter(TRANSITIONS))}"]
+def lifecycle_picture() -> str:
+    """The transition table as a picture; moves between the same two states share one arrow."""
+    arrows = {}
     for state, moves in TRANSITIONS.items():
         for target in dict.fromkeys(moves.values()):
             causes = [moved for moved in moves if moves[moved] is target]
-            label = "any ending" if causes == list(ENDINGS) else ", ".join(causes)
-            lines.append(f"    {state} --> {target}: {label}")
-    lines += [f"    {state} --> [*]" for state, moves in TRANSITIONS.items() if not moves]
-    return "\n".join([*lines, "```"])
+            arrows[state.value, target.value] = "any ending" if causes == list(ENDINGS) else ", ".join(causes)
+    return pictures.state_diagram("The states of a stream", arrows, list(State))
 
 
 def lifecycle_table() -> str:
@@ -45,17 +48,45 @@ def lifecycle_table() -> str:
 
 def error_table() -> str:
     """Every error that a caller can meet."""
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BaseError)]
     rows = [
-        [code(kind.code), str(kind.status), "yes" if kind.retry else "no", code(kind.__name__), sentence(kind.__doc__)]
-        for kind in kinds
+        [code(kind.code), str(kind.status), yes(kind.retry), code(kind.__name__), sentence(kind.__doc__)]
+        for kind in errors_of_ours()
     ]
     return table(["code", "status", "retry helps", "Python", "when"], rows)
 
 
+def remedy_table() -> str:
+    """What to do about each of them."""
+    return table(["code", "what to do"], [[code(it.code), remedies.ERRORS[it.code]] for it in errors_of_ours()])
+
+
+def outcome_table() -> str:
+    """Problems that tell how a stream ended."""
+    rows = [
+        [code(outcome.value.replace("_", "-")), str(status), remedies.OUTCOMES[outcome]]
+        for outcome, status in OUTCOME_STATUS.items()
+    ]
+    return table(["code", "status", "what happened"], rows)
+
+
+def errors_of_ours() -> list[type[BaseError]]:
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BaseError)]
+
+
+def yes(fact: bool) -> str:
+    return "yes" if fact else "no"
+
+
 def policy_table() -> str:
-    """Every field of Policy with its default and its docstring."""
-    return fields_table(policy.Policy)
+    """Every field of Policy with its default, its unit and its docstring."""
+    return fields_table(policy.Policy, unit=unit)
+
+
+def unit(name: str) -> str:
+    """As the name says it."""
+    if name.endswith("_bytes"):
+        return "bytes"
+    return "seconds" if name.endswith("_s") else "count" if name.startswith("max_") else ""
 
 
 def upstream_table() -> str:
@@ -63,8 +94,8 @@ def upstream_table() -> str:
     return fields_table(Upstream)
 
 
-def fields_table(kind: Any) -> str:
-    """The fields of a dataclass, each with its default and the string below it."""
+def fields_table(kind: Any, unit: Callable[[str], str] | None = None) -> str:
+    """The fields of a dataclass, each with its default and the string below it; where asked, with its unit."""
     [body] = [node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef)]
     docs = {
         ast.unparse(field.target): ast.literal_eval(doc.value)
@@ -72,10 +103,20 @@ def fields_table(kind: Any) -> str:
         if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr)
     }
     rows = [
-        [code(spec.name), "" if spec.default is MISSING else code(spec.default), sentence(docs.get(spec.name))]
+        [
+            code(spec.name),
+            "" if spec.default is MISSING else code(spec.default),
+            *([unit(spec.name)] if unit else []),
+            sentence(docs.get(spec.name)),
+        ]
         for spec in fields(kind)
     ]
-    return table(["field", "default", "meaning"], rows)
+    return table(["field", "default", *(["unit"] if unit else []), "meaning"], rows)
+
+
+def known_table() -> str:
+    """Every name that `serve` knows, and where it leads."""
+    return table(["name", "base URL"], [[code(name), code(url)] for name, url in KNOWN.items()])
 
 
 def dialect_table() -> str:
@@ -105,32 +146,22 @@ def metric_table() -> str:
     return table(["metric", "type", "labels", "what it says"], rows)
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
-
-
-def code(value: object) -> str:
-    """`value` in code style, numbers with thin groups; nothing for None."""
-    if value is None:
-        return ""
-    return f"`{value:_}`" if isinstance(value, int | float) and not isinstance(value, bool) else f"`{value}`"
-
-
-def sentence(doc: str | None) -> str:
-    """A docstring's first paragraph on one line."""
-    return " ".join(inspect.cleandoc(doc or "").partition("\n\n")[0].split())
-
-
 DRAWN: dict[str, Callable[[], str]] = {
-    "lifecycle-diagram": lifecycle_diagram,
     "lifecycle-table": lifecycle_table,
     "error-table": error_table,
+    "remedy-table": remedy_table,
+    "outcome-table": outcome_table,
     "policy-table": policy_table,
     "upstream-table": upstream_table,
+    "known-table": known_table,
     "dialect-table": dialect_table,
     "metric-table": metric_table,
+    **{f"command-{name}": partial(commands.command, name) for name in commands.COMMANDS},
 }
+"""What a page asks for by name."""
+
+PICTURES: dict[str, Callable[[], str]] = {"lifecycle.svg": lifecycle_picture}
+"""Files beside the pages."""
 
 
 def redrawn(page: str) -> str:
@@ -143,5 +174,7 @@ def redrawn(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in sorted(DOCS.glob("*.md")):
+    for path in sorted(DOCS.glob("**/*.md")):
         path.write_text(redrawn(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, draw in PICTURES.items():
+        (DOCS / name).write_text(draw(), encoding="utf-8")

@@ -26,6 +26,8 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class State(StrEnum):
+    """Where a stream is in its life."""
+
     PENDING = "pending"
     STREAMING = "streaming"
     SEALED = "sealed"
@@ -33,6 +35,8 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
+    """How a stream ended: exactly one."""
+
     COMPLETED = "completed"
     PROVIDER_ERROR = "provider_error"
     TRUNCATED = "truncated"

@@ -178,6 +178,7 @@ def test_an_answer_that_ends_before_its_first_byte_is_a_failure_to_all(
         reply = plain.rest(response)
         assert not reply.cut
         assert b'"error"' in reply.body
+        assert f"nothing kept. It was stream {response.getheader('stream-id')}." in reply.body.decode()
         refused = plain.post(sdk.path, b'{"stream": true}', KEY)
         assert (refused.status, refused.headers["stream-outcome"]) == (502, "truncated")
         assert refused.headers["x-should-retry"] == "false"

@@ -76,7 +76,8 @@ class Provider(Payload):
         if detail == SEGMENT_ENDED:
             message = f"{said}. Another call goes on: ask again with the key for its answer."
             return self._dialect.error_frame(SEGMENT_ENDED, message)
-        message = f"{said}. Stream {info.id} keeps what came.{consent(info)}"
+        kept = f"Stream {info.id} keeps what came" if info.tail else f"It was stream {info.id}"
+        message = f"{said}. {kept}.{consent(info)}"
         return self._dialect.error_frame(info.seal.outcome.value, message)
 
     def leave(self) -> bytes | None:

@@ -1,0 +1,104 @@
+"""Nothing public is without a place in the docs, and they name nothing that is not there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import resumestream
+from docs.commands import COMMANDS
+from resumestream import errors, ports, testing
+from resumestream.errors import ResumeStreamError as BaseError
+from resumestream.http.headers import UNCACHED
+from resumestream.policy import Policy
+from resumestream.upstream import Upstream
+
+from .pages import DOCS, PAGES, REPOSITORY, named, text
+
+REFERENCE = DOCS / "reference"
+HTTP = REPOSITORY / "resumestream" / "http"
+
+OTHERS = {
+    *("idempotency-key", "x-idempotency-key", "last-event-id", "prefer"),
+    *("idempotent-replayed", "preference-applied", "location", "retry-after", "x-should-retry", "allow"),
+}
+"""Headers that we read or write and others gave their names."""
+
+_OURS = re.compile(r"\b(?:Stream-[A-Z][a-z]+(?:-[A-Z][a-z]+)*|(?:X-)?Idem\w+-[A-Z][a-z]+)\b")
+
+
+def code_on(name: str) -> set[str]:
+    """What a reference page has in code style."""
+    return set(re.findall(r"`([^`\n]+)`", text(REFERENCE / f"{name}.md")))
+
+
+def headers_in_code() -> set[str]:
+    """Every header of ours that a module of the HTTP faces writes out, in lower case."""
+    trees = (ast.parse(module.read_text(encoding="utf-8")) for module in HTTP.glob("*.py"))
+    words = (node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {word.lower() for word in words if isinstance(word, str) and re.fullmatch(r"(?i)stream(-[a-z]+)+", word)}
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Of the package, of its testing tools, and of the ports that strangers implement."""
+    ported = {name for name, it in vars(ports).items() if inspect.isclass(it) and it.__module__ == ports.__name__}
+    tools = {name for name, it in vars(testing).items() if not name.startswith("_") and not inspect.ismodule(it)}
+    directives = re.findall(r"^ *\.\. auto\w+:: ([\w.]+)", text(REFERENCE / "api.md"), re.MULTILINE)
+    shown = {name.rpartition(".")[2] for name in directives}
+    raised = {name for name, it in vars(errors).items() if inspect.isclass(it) and issubclass(it, BaseError)}
+    assert "automodule:: resumestream.errors" in text(REFERENCE / "api.md")
+    assert ({*resumestream.__all__} | ported | tools) - raised - shown == set()
+
+
+@pytest.mark.parametrize("name", [*resumestream.__all__, "testing.running", "testing.Script", "ports.LogStore"])
+def test_public_names_say_what_they_are(name: str) -> None:
+    """The reference is made of docstrings."""
+    it: object = resumestream
+    for part in name.split("."):
+        it = getattr(it, part)
+    own = it.__dict__.get("__doc__") if inspect.isclass(it) else it.__doc__
+    assert own
+    assert not own.startswith(f"{name}(")
+
+
+def test_every_header_is_in_the_reference() -> None:
+    """Of requests and of answers."""
+    shown = {name.lower() for name in code_on("headers")}
+    ours = headers_in_code()
+    assert len(ours) > 20
+    assert (ours | OTHERS | {name for name, _ in UNCACHED}) - shown == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_page_names_a_header_that_is_not_there(page: Path) -> None:
+    """A typo in a header would be a second call."""
+    assert {name.lower() for name in _OURS.findall(text(page))} - headers_in_code() - OTHERS == set()
+
+
+@pytest.mark.parametrize(("page", "kind"), [("policy", Policy), ("upstreams", Upstream)])
+def test_every_field_is_in_the_reference(page: str, kind: type) -> None:
+    """With its default, its unit and its meaning, which is drawn."""
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*) \|$", text(REFERENCE / f"{page}.md"), re.MULTILINE))
+    assert [spec.name for spec in fields(kind) if not rows.get(spec.name, "").rpartition("|")[2].strip()] == []
+
+
+def test_every_command_and_option_is_in_the_reference() -> None:
+    """Hidden ones aside."""
+    shown = " ".join(code_on("cli"))
+    params = [param for it in COMMANDS.values() for param in it.params if not getattr(param, "hidden", False)]
+    options = {option for param in params for option in param.opts if option.startswith("-")}
+    assert [option for option in sorted(options) if not re.search(rf"(?<!\S){option}\b", shown)] == []
+    assert [name for name in COMMANDS if f"\n## {name}\n" not in text(REFERENCE / "cli.md")] == []
+
+
+def test_every_error_is_in_the_reference() -> None:
+    """By its code and by its class, with what to do."""
+    kinds = [it for it in vars(errors).values() if inspect.isclass(it) and issubclass(it, BaseError)]
+    shown = code_on("problems")
+    assert [kind.code for kind in kinds if not {kind.code, kind.__name__} <= shown] == []
+    assert [kind.code for kind in kinds if text(REFERENCE / "problems.md").count(f"| `{kind.code}` |") != 2] == []
