@@ -79,7 +79,7 @@ class Ending:
 
     def after(self, tail: int, events: int) -> Self:
         """The same, telling what is kept."""
-        kept = f"{events} events kept" if events else "nothing kept" if not tail else "they are kept"
+        kept = f"{events} event{'s' * (events > 1)} kept" if events else "nothing kept" if not tail else "they are kept"
         return replace(self, message=f"{self.message} after {tail} bytes; {kept}")
 
     @property

@@ -35,7 +35,7 @@ async def test_half_an_event_is_never_shown() -> None:
         assert await read(hub, new) == EVENTS[0]
         assert (info.seal and info.seal.detail) == "connection_reset"
         assert info.seal is not None
-        assert info.seal.message == "the provider reset the connection after 57 bytes; 1 events kept"
+        assert info.seal.message == "the provider reset the connection after 57 bytes; 1 event kept"
 
 
 @pytest.mark.parametrize(
