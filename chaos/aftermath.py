@@ -8,27 +8,17 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from .exchange import Reply
-from .history import History, Probe, Read, Record
+from .history import History, Read, Record
 from .process import Failed
 from .provider import TURN, Entry
 from .reader import Form, Reader, Request
 from .server import Worker
-from .stage import CALLERS, CREDENTIAL, PROMPT, STRANGER, Stage
+from .stage import CALLERS, CREDENTIAL, PROMPT, Stage
+from .trespass import trespass
 
 NOT_OURS = ("provider.log", "toxiproxy.log", CALLERS)
 NOTICE_S = 5.0
 """How long the end of a stopped call may take to reach the provider."""
-ROUTES = (
-    ("GET", ""),
-    ("GET", "?live=tail"),
-    ("GET", "?live=events"),
-    ("HEAD", ""),
-    ("GET", "/info"),
-    ("POST", "/cancel"),
-    ("DELETE", ""),
-)
-"""What a stranger tries, what does harm last."""
-NEVER_WAS = "never-was-such-a-stream-anywhere"
 LIVE: Mapping[Form, str] = {"bytes": "tail", "events": "events"}
 
 
@@ -59,26 +49,6 @@ def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
         for path in sorted(stage.directory.rglob("*"))
         if path.is_file() and path.relative_to(stage.directory).parts[0] not in NOT_OURS
     }
-
-
-def trespass(stage: Stage, reader: Reader) -> list[Probe]:
-    """What a stranger is told of a reader's stream, and of one that never was."""
-    stranger = stage.ours if reader.request.credential == STRANGER else STRANGER
-    never_was = NEVER_WAS[: len(reader.stream)]
-
-    def told(method: str, stream: str, what: str) -> tuple[int, bytes]:
-        reply = stage.ask(1, method, f"/streams/{stream}{what}", stranger)
-        return reply.status, reply.body.replace(stream.encode(), b"...")
-
-    return [
-        Probe(
-            route=f"{method} {what}",
-            stream=reader.stream,
-            foreign=told(method, reader.stream, what),
-            unknown=told(method, never_was, what),
-        )
-        for method, what in ROUTES
-    ]
 
 
 def _record(stage: Stage, worker: Worker, reader: Reader, after_s: float | None) -> Record:

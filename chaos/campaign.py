@@ -27,6 +27,7 @@ from .actions import (
     Kill,
     Leave,
     Mend,
+    Pass,
     Post,
     Read,
     Release,
@@ -41,7 +42,6 @@ from .history import Bounds, Turn
 from .scenario import Scenario, Verdict
 from .server import CONFIGURATIONS, Configuration, Options
 from .stage import UPSTREAM
-from .waits import Pass
 
 TOKENS = 60
 LEASE_S = 1.0

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .actions import Action, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw
+from .actions import Action, FillDisk, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw
 from .aftermath import observe
 from .checker import Violation, check
 from .dialects import Dialect
-from .disk import FillDisk
 from .history import Bounds, History, Turn
 from .process import Failed
 from .server import COMMANDS, CONFIGURATIONS, EMBEDDED, Configuration, Options, Target

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from ..actions import Ended, Freeze, Gone, Held, Kill, Post, Read, Release, Script, Sealed, Start, Stop, Terminate, Thaw
-from ..crowds import Load, Loaded
+from ..actions import (
+    Answered,
+    Attached,
+    CaughtUp,
+    Ended,
+    Freeze,
+    Gone,
+    Held,
+    Kill,
+    Load,
+    Loaded,
+    Lost,
+    Pass,
+    Post,
+    Read,
+    Release,
+    Script,
+    Sealed,
+    Start,
+    Stop,
+    Terminate,
+    Thaw,
+)
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..server import Options
-from ..waits import Answered, Attached, CaughtUp, Lost, Pass
 from .parts import BEGUN, COMPLETED, EVERY, INTERRUPTED, TOKENS
 
 DIES = (Turn(name="turn", outcomes=INTERRUPTED, stoppable=True),)

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from ..actions import Arm, Cut, Ended, Heal, Held, Leave, Post, Read, Release, Script, Stall, Trespass
+from ..actions import (
+    Answered,
+    Arm,
+    Attached,
+    CaughtUp,
+    Cut,
+    Ended,
+    Heal,
+    Held,
+    Leave,
+    Played,
+    Post,
+    Read,
+    Release,
+    Script,
+    Stall,
+    Trespass,
+)
 from ..history import End, Turn
 from ..scenario import Scenario
-from ..waits import Answered, Attached, CaughtUp, Played
 from .parts import BEGUN, COMPLETED, EVERY, TOKENS
 
 TURNS = (Turn(name="turn", outcomes=COMPLETED),)

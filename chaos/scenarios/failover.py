@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..actions import Cut, Ended, Held, Post, Read, Release, Script, Sealed
+from ..actions import Answered, Attached, CaughtUp, Cut, Ended, Held, Post, Read, Release, Script, Sealed
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..server import Options
 from ..stage import UPSTREAM, Between
-from ..waits import Answered, Attached, CaughtUp
 from .parts import COMPLETED, EVERY, TOKENS, TRUNCATED, WHOLE
 
 BACKUP = "backup"

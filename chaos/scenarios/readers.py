@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ..actions import (
+    Answered,
     Arm,
+    CaughtUp,
     Cut,
     CutAfter,
     Ended,
@@ -11,6 +13,7 @@ from ..actions import (
     Pause,
     Post,
     Read,
+    Reconnect,
     Release,
     Resume,
     Script,
@@ -19,12 +22,10 @@ from ..actions import (
     Uncut,
     Until,
 )
-from ..crowds import Reconnect
 from ..history import Bounds, End, Turn
 from ..scenario import Scenario
 from ..server import Options
 from ..stage import Between
-from ..waits import Answered, CaughtUp
 from .parts import BEGUN, COMPLETED, EVERY, TOKENS
 
 TURNS = (Turn(name="turn", outcomes=COMPLETED),)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from ..actions import Cancel, Ended, Freeze, Held, Leave, Post, Read, Release, Script, Sealed, Stall, Thaw, Trespass
+from ..actions import (
+    Answered,
+    Cancel,
+    CaughtUp,
+    Ended,
+    Freeze,
+    Held,
+    Leave,
+    Lost,
+    Pass,
+    Post,
+    Read,
+    Release,
+    Script,
+    Sealed,
+    Stall,
+    Thaw,
+    Trespass,
+)
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..server import Options
-from ..waits import Answered, CaughtUp, Lost, Pass
 from .parts import BEGUN, CANCELLED, COMPLETED, EVERY, HELD, INTERRUPTED, TOKENS
 
 STOPPED = (Turn(name="turn", outcomes=CANCELLED, stoppable=True),)

@@ -17,6 +17,7 @@ from chaos.actions import (
     Held,
     Kill,
     Leave,
+    Pass,
     Post,
     Read,
     Release,
@@ -28,7 +29,6 @@ from chaos.actions import (
 from chaos.history import Bounds, Turn
 from chaos.scenario import Scenario, Verdict, play
 from chaos.server import EMBEDDED, Configuration, Options, Target
-from chaos.waits import Pass
 
 BROKEN = Target(app="chaos.targets.broken:app")
 WHERE = Configuration("sqlite", "asyncio")

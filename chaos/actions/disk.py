@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass
 
-from .process import Failed
-from .stage import Stage
+from ..process import Failed
+from ..stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
