@@ -85,7 +85,7 @@ def test_a_cell_draws_the_same_numbers_each_time(tmp_path: Path) -> None:
 
 
 def _answer(dialect: Dialect, script: Script) -> bytes:
-    return plan(script, 1, "POST", PATHS[dialect], b'{"stream": true}', None).body
+    return plan(script, 1, "POST", PATHS[dialect], b'{"stream": true}', None, {}).body
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))
