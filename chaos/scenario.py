@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .actions import Action, FillDisk, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw
+from .actions import Action, OnWorker
 from .aftermath import observe
 from .checker import Violation, check
 from .dialects import Dialect
@@ -18,8 +18,6 @@ from .server import COMMANDS, CONFIGURATIONS, EMBEDDED, Configuration, Options, 
 from .stage import UPSTREAM, Stage
 
 LOOPS = list(COMMANDS)
-OF_PROCESSES = (FillDisk, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw)
-"""Actions on the server's own processes: not for one that somebody else runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,7 @@ class Scenario:
     @property
     def anywhere(self) -> bool:
         """It can be played against a server that somebody else runs and configures."""
-        ours = any(isinstance(step, OF_PROCESSES) for step in self.steps)
+        ours = any(isinstance(step, OnWorker) for step in self.steps)
         return not ours and self.workers == 1 and self.options == Options()
 
 

@@ -10,12 +10,12 @@ from .callers import Post
 from .clock import Pass
 from .crowds import Load, Loaded, Race, Reconnect
 from .disk import FillDisk, FreeDisk
-from .links import Arm, Cut, CutAfter, Delay, Heal, Mend, Stall, TimeOut, Trickle, Uncut
+from .links import Arm, Cut, CutAfter, Delay, Heal, Mend, OnLink, Stall, TimeOut, Trickle, Uncut
 from .provider import Finished, Held, Lost, Played, Release, Script
 from .readers import Answered, Attached, CaughtUp, Ended, Leave, Pause, Read, Resume, Until
 from .sdks import Call, Heard, Hears, KillCaller
 from .streams import Cancel, Sealed, Trespass
-from .workers import Freeze, Gone, Kill, Start, Stop, Terminate, Thaw
+from .workers import Freeze, Gone, Kill, OnWorker, Start, Stop, Terminate, Thaw
 
 __all__ = [
     "Action",
@@ -45,6 +45,8 @@ __all__ = [
     "Loaded",
     "Lost",
     "Mend",
+    "OnLink",
+    "OnWorker",
     "Pass",
     "Pause",
     "Played",

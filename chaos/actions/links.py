@@ -8,88 +8,72 @@ from ..stage import Between, Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """Connections made from now on are cut with RST."""
-
+class OnLink:
     link: str
+
+
+class Arm(OnLink):
+    """Connections made from now on are cut with RST."""
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).arm()
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(OnLink):
     """All connections end; new ones are refused until `Mend`."""
-
-    link: str
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).cut()
 
 
-@dataclass(frozen=True, slots=True)
-class Mend:
-    link: str
-
+class Mend(OnLink):
     def act(self, stage: Stage) -> None:
         stage.link(self.link).mend()
 
 
 @dataclass(frozen=True, slots=True)
-class CutAfter:
+class CutAfter(OnLink):
     """Each connection ends after so many more bytes of the answer, its head and framing included."""
 
-    link: str
     size: int | Between
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).cut_after(stage.draw(self.size))
 
 
-@dataclass(frozen=True, slots=True)
-class Uncut:
+class Uncut(OnLink):
     """After `CutAfter`. Only while every reader reads."""
-
-    link: str
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).uncut()
 
 
-@dataclass(frozen=True, slots=True)
-class Stall:
+class Stall(OnLink):
     """Nothing passes, nothing is lost, nobody is told, until `Heal`."""
-
-    link: str
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).stall()
 
 
 @dataclass(frozen=True, slots=True)
-class TimeOut:
+class TimeOut(OnLink):
     """Answers are lost on their way, and their senders are not told, until the connections end of it."""
 
-    link: str
     after_ms: int = 200
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).time_out(self.after_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Heal:
-    link: str
-
+class Heal(OnLink):
     def act(self, stage: Stage) -> None:
         stage.link(self.link).heal()
 
 
 @dataclass(frozen=True, slots=True)
-class Trickle:
+class Trickle(OnLink):
     """Answers come in pieces of some bytes."""
 
-    link: str
     size: int = 7
 
     def act(self, stage: Stage) -> None:
@@ -97,8 +81,7 @@ class Trickle:
 
 
 @dataclass(frozen=True, slots=True)
-class Delay:
-    link: str
+class Delay(OnLink):
     latency_ms: int
 
     def act(self, stage: Stage) -> None:

@@ -8,72 +8,60 @@ from ..stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """SIGKILL."""
+class OnWorker:
+    """Not for a server that somebody else runs."""
 
     worker: int = 1
+
+
+class Kill(OnWorker):
+    """SIGKILL."""
 
     def act(self, stage: Stage) -> None:
         stage.faulted()
         stage.worker(self.worker).kill()
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(OnWorker):
     """The same worker again, on the same port and store. Serves on return."""
-
-    worker: int = 1
 
     def act(self, stage: Stage) -> None:
         stage.worker(self.worker).start()
 
 
-@dataclass(frozen=True, slots=True)
-class Terminate:
+class Terminate(OnWorker):
     """SIGTERM."""
-
-    worker: int = 1
 
     def act(self, stage: Stage) -> None:
         stage.faulted()
         stage.worker(self.worker).terminate()
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(OnWorker):
     """Wait for the end of a worker that was told to end."""
-
-    worker: int = 1
 
     def act(self, stage: Stage) -> None:
         stage.worker(self.worker).end()
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(OnWorker):
     """SIGTERM, and wait for its end."""
-
-    worker: int = 1
 
     def act(self, stage: Stage) -> None:
         Terminate(self.worker).act(stage)
         Gone(self.worker).act(stage)
 
 
-@dataclass(frozen=True, slots=True)
-class Freeze:
+class Freeze(OnWorker):
     """SIGSTOP. Not with a lock that others wait for: that is another scenario."""
-
-    worker: int = 1
 
     def act(self, stage: Stage) -> None:
         stage.faulted()
         stage.worker(self.worker).freeze()
 
 
-@dataclass(frozen=True, slots=True)
-class Thaw:
-    worker: int = 1
+class Thaw(OnWorker):
+    """SIGCONT."""
 
     def act(self, stage: Stage) -> None:
         stage.worker(self.worker).thaw()
