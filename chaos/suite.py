@@ -17,9 +17,10 @@ from pathlib import Path
 from queue import Queue
 from random import Random
 
-from .campaign import Schedule, campaign, drawn
+from .campaign import campaign
 from .scenario import Scenario, Verdict, play
 from .scenarios import SCENARIOS
+from .schedule import Schedule, drawn
 from .server import CONFIGURATIONS, EMBEDDED, Configuration, Target
 
 ELSEWHERE = "elsewhere"
