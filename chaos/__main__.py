@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .report import junit, page, told
+from .junit import junit
+from .page import page
 from .scenarios import FAMILIES, SCENARIOS
 from .server import EMBEDDED, Target
-from .suite import Played, campaigns, codes, perform, perform_all, soak
+from .suite import campaigns, codes, perform, perform_all, soak
+from .terminal import conclude, console, follow, show
 from .toxics import NoServer, find_server
 
 EXAMPLES = 10_000
@@ -26,8 +26,6 @@ ELSEWHERE = """\
 a server that somebody else runs, by the URL its streams are mounted at (http://HOST:PORT/llm). It must have an
 upstream `main` at http://127.0.0.1:PORT (--port, printed at the start), default limits, no authorize hook, and take
 each bearer token for a principal of its own. Only scenarios that need no process of it are played, one at a time."""
-
-console = Console(highlight=False)
 
 
 def main() -> int:
@@ -97,11 +95,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.minutes:
         schedules = not (options.names or target.url)
         todo = soak(cells, options.minutes * 60, options.seed, schedules=schedules)
-    played = _shown(perform_all(todo, target, jobs), None if options.minutes else len(cells), "scenarios")
+    played = follow(perform_all(todo, target, jobs), None if options.minutes else len(cells), "scenarios")
     if options.campaign:
-        played += _shown(campaigns(options.seed, options.campaign * 60, EXAMPLES, jobs), None, "random schedules")
+        played += follow(campaigns(options.seed, options.campaign * 60, EXAMPLES, jobs), None, "random schedules")
     seconds = time.monotonic() - began
-    _conclude(played, seconds)
+    conclude(played, seconds)
     if options.html:
         what = {name: scenario.what for name, scenario in SCENARIOS.items()}
         text = page(played, what, seconds=seconds, tested=target.url or target.app)
@@ -114,51 +112,8 @@ def _run(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> int:
     find_server()
     played = perform(options.code, _of(options))
-    _show(played, console)
+    show(played)
     return int(not played.verdict.held)
-
-
-# --- the terminal ----------------------------------------------------------------------------------------------------
-
-
-def _shown(playing: Iterable[Played], total: int | None, what: str) -> list[Played]:
-    """A line for each as it ends, above a bar."""
-    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    played = []
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        for each in playing:
-            played.append(each)
-            _show(each, progress.console)
-            progress.advance(task)
-    return played
-
-
-def _show(played: Played, to: Console) -> None:
-    verdict = played.verdict
-    word = "[green]held[/]  " if verdict.held else "[red]FAILED[/]"
-    to.print(f"{word} {verdict.seconds:5.1f} s  {escape(played.code)}", soft_wrap=True)
-    if not verdict.held:
-        to.print(f"{escape(told(played))}\nreplay: {escape(played.replay)}\nlogs:   {escape(played.logs)}", style="red")
-
-
-def _conclude(played: list[Played], seconds: float) -> None:
-    """The final table: a row a scenario; random schedules are one."""
-    table = Table("scenario", "held", "slowest", "provider calls")
-    rows: dict[str, list[Played]] = {}
-    for each in played:
-        rows.setdefault(each.verdict.scenario if "@" in each.code else "random schedules", []).append(each)
-    for name, row in rows.items():
-        held = sum(each.verdict.held for each in row)
-        color = "green" if held == len(row) else "red"
-        slowest = max(each.verdict.seconds for each in row)
-        calls = sum(each.verdict.calls for each in row)
-        table.add_row(name, f"[{color}]{held} of {len(row)}[/]", f"{slowest:.1f} s", str(calls))
-    console.print(table)
-    failed = [each for each in played if not each.verdict.held]
-    for each in failed:
-        console.print(f"[red]{escape(each.replay)}[/]", soft_wrap=True)
-    console.print(f"{len(played) - len(failed)} of {len(played)} held, in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -75,6 +75,11 @@ class Verdict:
     def held(self) -> bool:
         return not self.violations and not self.failure
 
+    @property
+    def told(self) -> str:
+        """Why it did not hold: a violation a line, or the failure."""
+        return "\n".join(map(str, self.violations)) or self.failure
+
 
 def play(scenario: Scenario, configuration: Configuration, directory: Path, *, target: Target = EMBEDDED) -> Verdict:
     """All of it, for real. What it wrote stays in `directory`, an empty one."""

@@ -1,4 +1,4 @@
-"""One random scenario. It is text, `sqlite-asyncio,hold.20,fin.40,kill.1,start.1`, and the same text is what replays it.
+"""One random scenario as text, `sqlite-asyncio,hold.20,fin.40,kill.1,start.1`; the same text is what replays it.
 
 The caller's stream is drained by worker 1; whatever happens, in the end all faults are undone and the key is asked for
 once more.

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from chaos.checker import Violation
+from chaos.page import page
 from chaos.process import Process
-from chaos.report import page
 from chaos.scenario import Verdict
 from chaos.suite import Played, soak
 
