@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -13,12 +14,15 @@ from rich.table import Table
 
 from .junit import junit
 from .page import page
+from .players import STOPPED
 from .scenarios import FAMILIES, SCENARIOS
 from .server import EMBEDDED, Target
 from .suite import campaigns, codes, perform, perform_all, soak
 from .terminal import conclude, console, follow, show
 from .toxics import NoServer, find_server
 
+REFUSED = 2
+"""The exit code of what cannot be run."""
 EXAMPLES = 10_000
 """A campaign ends by its time, not by their number."""
 
@@ -30,12 +34,15 @@ each bearer token for a principal of its own. Only scenarios that need no proces
 
 def main() -> int:
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code: int = options.act(options)
+        return int(options.act(options))
     except (ValueError, NoServer) as error:
         console.print(f"[red]{escape(str(error))}[/]")
-        return 2
-    return code
+        return REFUSED
+    except KeyboardInterrupt:
+        console.print("[red]stopped[/]")
+        return STOPPED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -111,6 +114,56 @@ def test_a_server_that_somebody_else_runs(tmp_path: Path) -> None:
         assert "2 of 2 held" in done.stdout
         again = chaos("replay", "second-tab@elsewhere", "--target", url, "--port", str(port))
         assert again.returncode == 0, again.stdout + again.stderr
+
+
+# --- however a run ends, it leaves nothing ----------------------------------------------------------------------------
+
+SOAK = ["run", "--minutes", "5"]
+CAMPAIGN = ["run", "caller-killed", "--configuration", "sqlite-asyncio", "--campaign", "5"]
+SERVES = re.compile(r"(?i)(?:running on|serving) http://127\.0\.0\.1:(\d+)")
+
+
+def serving(folder: Path) -> set[int]:
+    """The ports of what has been started."""
+    return {int(port) for log in folder.glob("chaos-*/*.log") for port in SERVES.findall(log.read_text())}
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), DEADLINE_S):
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "at_once", "number", "code"),
+    [
+        (["replay", CELL], 1, signal.SIGTERM, 130),
+        (["replay", CELL], 1, signal.SIGINT, 130),
+        (SOAK, 2, signal.SIGTERM, 130),
+        (SOAK, 2, signal.SIGINT, 130),
+        (SOAK, 2, signal.SIGKILL, -signal.SIGKILL),
+        (CAMPAIGN, 2, signal.SIGTERM, 130),
+    ],
+)
+def test_a_run_that_is_stopped_leaves_nothing(
+    arguments: list[str], at_once: int, number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    """No server and no folder; killed, it cannot see to that itself, and its players do."""
+    command = [sys.executable, "-m", "chaos", *arguments]
+    begun = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while len(ports := serving(tmp_path)) < 2 * at_once:  # a provider and a worker each
+            assert time.monotonic() < deadline, ports
+            time.sleep(0.01)
+    finally:
+        begun.send_signal(number)
+    assert begun.wait(DEADLINE_S) == code
+    while number is signal.SIGKILL and list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not list(tmp_path.iterdir())
+    assert not [port for port in ports if listens(port)]
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
