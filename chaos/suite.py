@@ -6,12 +6,15 @@ What is played has a code that replays it: `SCENARIO@CONFIGURATION`, or a campai
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
+import signal
 import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
@@ -32,10 +35,12 @@ class Played:
     verdict: Verdict
     logs: str = ""
     """Where everything that it wrote was kept; empty: it held, and nothing was."""
+    target: Target = EMBEDDED
 
     @property
     def replay(self) -> str:
-        return f"python -m chaos replay {self.code}"
+        elsewhere = f" --target {self.target.url} --port {self.target.port}" if self.target.url else ""
+        return f"python -m chaos replay {self.code}{elsewhere}"
 
 
 def codes(names: Sequence[str], configurations: Sequence[str], target: Target) -> list[str]:
@@ -54,7 +59,7 @@ def codes(names: Sequence[str], configurations: Sequence[str], target: Target) -
 
 def perform(code: str, target: Target = EMBEDDED) -> Played:
     """Play it. Whatever goes wrong is in the verdict; only then its directory stays. Raises ValueError for no code."""
-    scenario, configuration = _parsed(code)
+    scenario, configuration = parsed(code, target)
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
     began = time.monotonic()
     try:
@@ -62,32 +67,75 @@ def perform(code: str, target: Target = EMBEDDED) -> Played:
     except Exception:
         seconds = time.monotonic() - began
         verdict = Verdict(scenario=scenario.name, configuration="", failure=traceback.format_exc(), seconds=seconds)
+    except BaseException:  # interrupted: nobody will look into it
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
     verdict = replace(verdict, configuration=code.partition("@")[2] or str(configuration))
     if not verdict.held:
-        return Played(code, verdict, str(directory))
+        return Played(code, verdict, str(directory), target)
     shutil.rmtree(directory)
-    return Played(code, verdict)
+    return Played(code, verdict, target=target)
 
 
-def _parsed(code: str) -> tuple[Scenario, Configuration]:
+def parsed(code: str, target: Target) -> tuple[Scenario, Configuration]:
+    """What a code stands for: of a cell, with the dialect that it has in its row. Raises ValueError."""
     name, at, where = code.partition("@")
     if not at:
         schedule = Schedule.parse(code)
         return schedule.scenario(), schedule.configuration
-    found = {str(each): each for each in CONFIGURATIONS} | {ELSEWHERE: CONFIGURATIONS[0]}
-    if name not in SCENARIOS or where not in found:
-        raise ValueError(f"not a cell: {code!r}; `python -m chaos list` has all scenarios and configurations")
-    return SCENARIOS[name], found[where]
+    if name not in SCENARIOS:
+        raise ValueError(f"not a cell: {code!r}; `python -m chaos list` has all scenarios")
+    scenario = SCENARIOS[name]
+    cells = {str(cell): cell for cell in scenario.configurations(thorough=True)}
+    if target.url:
+        cells = {ELSEWHERE: CONFIGURATIONS[0]} if scenario.anywhere else {}
+    if where not in cells:
+        at = f"against {target.url}" if target.url else "without --target"
+        raise ValueError(f"not a cell: {code!r}; {at}, {name} is played at: {', '.join(cells) or 'nothing'}")
+    return scenario, cells[where]
+
+
+def interrupts(number: int, _: object) -> None:
+    """As Ctrl-C, and once: what then ends all processes is not to be disturbed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _begin() -> None:
+    """A process of a pool: it is told to end by the one that has the pool, whoever told that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, interrupts)
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Its processes end what they started as soon as whoever has it is interrupted."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _perform(code: str, target: Target) -> Played:
+    """In a process of a pool: an interrupted one is of no further use."""
+    try:
+        return perform(code, target)
+    except KeyboardInterrupt:
+        os._exit(1)
 
 
 def perform_all(todo: Iterable[str], target: Target, jobs: int) -> Iterator[Played]:
     """In `jobs` processes, as they end."""
     todo = iter(todo)
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with _pool(jobs) as pool:
         running: set[Future[Played]] = set()
         while True:
             while len(running) < jobs and (code := next(todo, None)) is not None:
-                running.add(pool.submit(perform, code, target))
+                running.add(pool.submit(_perform, code, target))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -107,8 +155,7 @@ def soak(cells: Sequence[str], seconds: float, seed: int, *, schedules: bool) ->
 
 def campaigns(seed: int, seconds: float, examples: int, jobs: int) -> Iterator[Played]:
     """One campaign a process, from `seed` on. All that was played; what failed comes once, as small as it could be."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with multiprocessing.get_context("spawn").Manager() as manager, _pool(jobs) as pool:
         queue: Queue[Played | None] = manager.Queue()
         running = [pool.submit(_campaign, seed + job, seconds, examples, queue) for job in range(jobs)]
         for job in running:
@@ -123,7 +170,7 @@ def _campaign(seed: int, seconds: float, examples: int, queue: Queue[Played | No
     played: dict[str, Played] = {}
 
     def one(code: str) -> Verdict:
-        played[code] = perform(code)
+        played[code] = _perform(code, EMBEDDED)
         if played[code].verdict.held:
             queue.put(played[code])
         return played[code].verdict
