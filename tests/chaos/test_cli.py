@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -76,6 +79,59 @@ def test_what_there_is_not_is_refused(arguments: list[str], words: str) -> None:
     done = chaos(*arguments)
     assert done.returncode == 2
     assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--jobs", "0"],
+        ["--minutes", "-1"],
+        ["--html", "/no/such/folder/page.html"],
+        ["--junit", "/no/such/folder/junit.xml"],
+        ["--target", "127.0.0.1:1/llm"],
+        ["--target", "http://127.0.0.1:1/llm"],
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(arguments: list[str]) -> None:
+    done = chaos("run", "caller-killed", *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["run", "replay"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_interrupts_it_finds_nothing_left(verb: str, number: signal.Signals, tmp_path: Path) -> None:
+    """No process, no folder."""
+    code = ["caller-killed", "--configuration", "sqlite-asyncio"] if verb == "run" else [CELL]
+    mark = f"TMPDIR={tmp_path}"
+    deadline = time.monotonic() + DEADLINE_S
+    with subprocess.Popen(
+        [sys.executable, "-m", "chaos", verb, *code],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as running:
+        while not any("Uvicorn running" in each.read_text() for each in tmp_path.glob("chaos-*/worker-1.log")):
+            assert time.monotonic() < deadline
+            assert running.poll() is None
+            time.sleep(0.01)
+        assert len(_with(mark)) > 3
+        os.kill(running.pid, number)
+        assert running.wait(DEADLINE_S) == 130
+    while _with(mark):  # who has nobody left ends in its own time
+        assert time.monotonic() < deadline, _with(mark)
+        time.sleep(0.01)
+    assert list(tmp_path.glob("chaos-*")) == []
+
+
+def _with(mark: str) -> list[str]:
+    """The commands of all processes that have it in their environment."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (each / "environ").read_bytes().split(b"\0"):
+                found.append((each / "cmdline").read_text())
+    return found
 
 
 def test_without_a_server_nothing_runs(tmp_path: Path) -> None:
