@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.markup import escape
 from rich.table import Table
@@ -17,7 +20,7 @@ from .page import page
 from .players import STOPPED
 from .scenarios import FAMILIES, SCENARIOS
 from .server import EMBEDDED, Target
-from .suite import campaigns, codes, perform, perform_all, soak
+from .suite import campaigns, codes, parsed, perform, perform_all, soak
 from .terminal import conclude, console, follow, show
 from .toxics import NoServer, find_server
 
@@ -25,6 +28,8 @@ REFUSED = 2
 """The exit code of what cannot be run."""
 EXAMPLES = 10_000
 """A campaign ends by its time, not by their number."""
+
+CONNECT_S = 5.0
 
 ELSEWHERE = """\
 a server that somebody else runs, by the URL its streams are mounted at (http://HOST:PORT/llm). It must have an
@@ -34,7 +39,8 @@ each bearer token for a principal of its own. Only scenarios that need no proces
 
 def main() -> int:
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         return int(options.act(options))
     except (ValueError, NoServer) as error:
@@ -54,12 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(act=_run)
     run.add_argument("names", nargs="*", metavar="NAME", help="scenarios; all of them where none is named")
     run.add_argument("--configuration", action="append", default=[], metavar="STORE-LOOP", help="only this; repeatable")
-    run.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
-    run.add_argument("--minutes", type=float, help="again and again in ever new order, and random schedules between")
+    run.add_argument("--jobs", type=_positive(int), default=2, help="how many at a time (2)")
+    run.add_argument(
+        "--minutes", type=_positive(float), help="again and again in ever new order, and random schedules between"
+    )
     run.add_argument("--campaign", type=float, default=0, metavar="MINUTES", help="random schedules after them")
     run.add_argument("--seed", type=int, default=0, help="what random schedules and orders are drawn from (0)")
-    run.add_argument("--html", type=Path, help="write a self-contained page")
-    run.add_argument("--junit", type=Path, help="write JUnit's XML")
+    run.add_argument("--html", type=_writable, help="write a self-contained page")
+    run.add_argument("--junit", type=_writable, help="write JUnit's XML")
     _target(run)
 
     again = verbs.add_parser("replay", help="play one cell or one random schedule again")
@@ -69,8 +77,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not (number := kind(text)) > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not more than nothing")
+        return number
+
+    return parse
+
+
+def _writable(text: str) -> Path:
+    """Told before an hour of playing, not after it."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written")
+    return path
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "http" or not parts.hostname or not parts.port or parts.query:
+        raise argparse.ArgumentTypeError(f"{text} is not as http://HOST:PORT/MOUNT")
+    return text
+
+
 def _target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--target", default="", metavar="URL", help=ELSEWHERE)
+    parser.add_argument("--target", type=_url, metavar="URL", help=ELSEWHERE)
     parser.add_argument("--port", type=int, default=9900, help="with --target: where its upstream `main` is (9900)")
 
 
@@ -79,6 +111,17 @@ def _of(options: argparse.Namespace) -> Target:
         return EMBEDDED
     console.print(f"{options.target} must have upstream `main` at http://127.0.0.1:{options.port}")
     return Target(url=options.target, port=options.port)
+
+
+def _require(target: Target) -> None:
+    """Raises NoServer, ValueError where there is nothing to play with."""
+    find_server()
+    if target.url:
+        parts = urlsplit(target.url)
+        try:
+            socket.create_connection((parts.hostname, parts.port), CONNECT_S).close()
+        except OSError as error:
+            raise ValueError(f"{target.url} does not take a connection: {error}") from error
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -92,12 +135,14 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    find_server()
     began, target = time.monotonic(), _of(options)
     jobs = 1 if target.url else options.jobs
     cells = codes(options.names, options.configuration, target)
     if not cells:
         raise ValueError("nothing to play: no scenario has such a configuration")
+    if options.campaign and target.url:
+        raise ValueError("random schedules are not for a server that somebody else runs: no --campaign with --target")
+    _require(target)
     todo: Iterable[str] = cells
     if options.minutes:
         schedules = not (options.names or target.url)
@@ -117,8 +162,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    find_server()
-    played = perform(options.code, _of(options))
+    target = _of(options)
+    parsed(options.code, target)
+    _require(target)
+    played = perform(options.code, target)
     show(played)
     return int(not played.verdict.held)
 

@@ -82,7 +82,7 @@ def _cell(played: Sequence[Played]) -> str:
     times = f" · played {len(played)}×" if len(played) > 1 else ""
     return (
         f"<td title='{html.escape(shown.replay, quote=True)}'><span class='{state}'>{word}</span><br>"
-        f"<small>{verdict.seconds:.1f} s · {calls}{times}</small></td>"
+        f"<small>{verdict.seconds:.1f} s · {calls}{times}<br>{verdict.dialect}</small></td>"
     )
 
 

@@ -18,7 +18,7 @@ from .process import Process
 
 STOPPED = 130
 """The exit code of who was told to stop."""
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager

@@ -60,8 +60,8 @@ class Process:
         return found()
 
     def wait_until(self, met: Callable[[], bool], what: str, *, within_s: float = DEADLINE_S) -> None:
-        """Raises Failed: it has not done `what`, or has ended. Whatever this raises, the process is dead then: who waits
-        for its start has nobody yet to end it."""
+        """Raises Failed: it has not `what`, or has ended. Whatever this raises, the process is dead then: who waits for
+        its start has nobody yet to end it."""
         deadline = time.monotonic() + within_s
         try:
             while not met():

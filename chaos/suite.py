@@ -31,10 +31,12 @@ class Played:
     verdict: Verdict
     logs: str = ""
     """Where everything that it wrote was kept; empty: it held, and nothing was."""
+    target: Target = EMBEDDED
 
     @property
     def replay(self) -> str:
-        return f"python -m chaos replay {self.code}"
+        elsewhere = f" --target {self.target.url} --port {self.target.port}" if self.target.url else ""
+        return f"python -m chaos replay {self.code}{elsewhere}"
 
 
 def codes(names: Sequence[str], configurations: Sequence[str], target: Target) -> list[str]:
@@ -53,7 +55,7 @@ def codes(names: Sequence[str], configurations: Sequence[str], target: Target) -
 
 def perform(code: str, target: Target = EMBEDDED) -> Played:
     """Play it. Whatever goes wrong is in the verdict; only then its directory stays. Raises ValueError for no code."""
-    scenario, configuration = _parsed(code)
+    scenario, configuration = parsed(code, target)
     began = time.monotonic()
     with playing() as directory:
         try:
@@ -63,20 +65,31 @@ def perform(code: str, target: Target = EMBEDDED) -> Played:
             verdict = Verdict(scenario=scenario.name, configuration="", failure=traceback.format_exc(), seconds=seconds)
         verdict = replace(verdict, configuration=code.partition("@")[2] or str(configuration))
         if not verdict.held:
-            return Played(code, verdict, str(directory))
+            return Played(code, verdict, str(directory), target)
         shutil.rmtree(directory)
-        return Played(code, verdict)
+        return Played(code, verdict, target=target)
 
 
-def _parsed(code: str) -> tuple[Scenario, Configuration]:
+def parsed(code: str, target: Target) -> tuple[Scenario, Configuration]:
+    """What a code stands for: of a cell, with the dialect that it has in its row. Raises ValueError."""
     name, at, where = code.partition("@")
     if not at:
         schedule = Schedule.parse(code)
+        if target.url:
+            raise ValueError(
+                "random schedules kill and freeze: nothing for a server that somebody else runs"
+            )
         return schedule.scenario(), schedule.configuration
-    found = {str(each): each for each in CONFIGURATIONS} | {ELSEWHERE: CONFIGURATIONS[0]}
-    if name not in SCENARIOS or where not in found:
-        raise ValueError(f"not a cell: {code!r}; `python -m chaos list` has all scenarios and configurations")
-    return SCENARIOS[name], found[where]
+    if name not in SCENARIOS:
+        raise ValueError(f"not a cell: {code!r}; `python -m chaos list` has all scenarios")
+    scenario = SCENARIOS[name]
+    cells = {str(cell): cell for cell in scenario.configurations(thorough=True)}
+    if target.url:
+        cells = {ELSEWHERE: CONFIGURATIONS[0]} if scenario.anywhere else {}
+    if where not in cells:
+        at = f"against {target.url}" if target.url else "without --target"
+        raise ValueError(f"not a cell: {code!r}; {at}, {name} is played at: {', '.join(cells) or 'nothing'}")
+    return scenario, cells[where]
 
 
 def perform_all(todo: Iterable[str], target: Target, jobs: int) -> Iterator[Played]:

@@ -31,11 +31,10 @@ def show(played: Played) -> None:
     """A line; more where it did not hold."""
     verdict = played.verdict
     word = "[green]held[/]  " if verdict.held else "[red]FAILED[/]"
-    console.print(f"{word} {verdict.seconds:5.1f} s  {escape(played.code)}", soft_wrap=True)
+    console.print(f"{word} {verdict.seconds:5.1f} s  {escape(played.code)}  [dim]{verdict.dialect}[/]", soft_wrap=True)
     if not verdict.held:
-        console.print(
-            f"{escape(verdict.told)}\nreplay: {escape(played.replay)}\nlogs:   {escape(played.logs)}", style="red"
-        )
+        text = f"{verdict.told}\nreplay: {played.replay}\nlogs:   {played.logs}"
+        console.print(escape(text), style="red", soft_wrap=True)
 
 
 def conclude(played: list[Played], seconds: float) -> None:

@@ -81,6 +81,24 @@ def test_what_there_is_not_is_refused(arguments: list[str], words: str) -> None:
     assert words in done.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--jobs", "0"],
+        ["--minutes", "-1"],
+        ["--html", "/no/such/folder/page.html"],
+        ["--junit", "/no/such/folder/junit.xml"],
+        ["--target", "127.0.0.1:1/llm"],
+        ["--target", "http://127.0.0.1:1/llm"],
+        ["--target", "http://127.0.0.1:1/llm", "--campaign", "1"],
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(arguments: list[str]) -> None:
+    done = chaos("run", "caller-killed", *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_server_nothing_runs(tmp_path: Path) -> None:
     done = chaos("run", "caller-killed", TOXIPROXY_SERVER=str(tmp_path / "missing"))
     assert done.returncode == 2
