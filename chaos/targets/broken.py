@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 from anyio.abc import SocketAttribute
 
-from resumestream import claims, hub, tail, watch
+from resumestream import claims, hub, live, tail, watch
 from resumestream.drain import Drain
 from resumestream.endings import Ending
 from resumestream.errors import LeaseLost, StreamSealed
@@ -136,6 +136,11 @@ def unfenced() -> None:
     patch(Drain, "fence", lambda self: None)
 
 
+def nothing_let_go() -> None:
+    """What was once in memory stays there, however long the answer."""
+    patch(live.Windows, "pushed", lambda self, chunk: self._order.append(chunk))
+
+
 def credential_logged() -> None:
     """A credential is in a line of the log."""
     right = access.Access.principal
@@ -184,6 +189,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "leaving-stops": leaving_stops,
     "unfenced": unfenced,
     "late": late,
+    "nothing-let-go": nothing_let_go,
     "credential-logged": credential_logged,
     "strangers-read": strangers_read,
     "silent": silent,

@@ -100,6 +100,14 @@ SCENARIOS = {
             Ended("caller"),
         ),
     ),
+    "long-answer": Scenario(
+        name="long-answer",
+        what="The answer is much longer than what is kept of it in memory.",
+        turns=(COMPLETES,),
+        options=Options(policy={"window_bytes": 2**20}),
+        bounds=Bounds(growth_bytes=20 * 2**20),
+        steps=(Script({"tokens": 150_000, "chunking": (65536,)}), Post(turn="turn"), Ended("caller")),
+    ),
     "provider-thinks": Scenario(
         name="provider-thinks",
         what="The provider is silent for some seconds.",
@@ -122,6 +130,7 @@ TOLD = {
     "leaving-stops": ("caller-killed", "I6", "was left by its client"),
     "late": ("buffer-killed", "I7", "s after the fault"),
     "unfenced": ("owner-frozen", "I5", "tab of turn got the end of"),
+    "nothing-let-go": ("long-answer", "I8", "worker 1 grew by"),
     "credential-logged": ("caller-killed", "I9", "canary-credential-of-the-caller is in worker-1.log"),
     "strangers-read": ("caller-killed", "I10", "lets a stranger in"),
     "silent": ("provider-thinks", "live", "tab of turn heard nothing for"),
