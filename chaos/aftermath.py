@@ -22,21 +22,28 @@ NOTICE_S = 5.0
 LIVE: Mapping[Form, str] = {"bytes": "tail", "events": "events"}
 
 
-def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
-    """Fill `history`. Every reader has ended and every stream is sealed within that time, or it raises Failed."""
-    deadline = time.monotonic() + within_s
+def observe(stage: Stage, history: History) -> None:
+    """Fill `history`, after what was to end has ended, or had the time to. Raises Failed where nobody answers."""
+    deadline = time.monotonic() + history.bounds.end_s
+
+    def left_s() -> float:
+        return max(0.1, deadline - time.monotonic())
+
     for reader in stage.readers.values():
-        reader.join(within_s=max(0.1, deadline - time.monotonic()))
+        with contextlib.suppress(Failed):  # then the checker sees who waits
+            reader.join(within_s=left_s())
     history.reads = [reader.read() for reader in stage.readers.values()]
     readers = {reader.stream: reader for reader in stage.readers.values() if reader.stream}.values()
     for reader in readers:
-        sealed_s = stage.ended(reader, within_s=max(0.1, deadline - time.monotonic()))
-        after_s = sealed_s - stage.faulted_s if stage.faulted_s else None
+        after_s = None
+        with contextlib.suppress(Failed):  # then the checker sees what is not sealed
+            sealed_s = stage.ended(reader, within_s=left_s())
+            after_s = sealed_s - stage.faulted_s if stage.faulted_s else None
         history.records += [_record(stage, worker, reader, after_s) for worker in stage.workers]
-        history.reads += [_read_again(worker, reader, form) for worker in stage.workers for form in LIVE]
+        history.reads += [_read_again(worker, reader, form, left_s()) for worker in stage.workers for form in LIVE]
     history.probes = [*stage.probes, *(probe for reader in readers for probe in trespass(stage, reader))]
     for caller in stage.callers.values():
-        caller.join(within_s=max(0.1, deadline - time.monotonic()))
+        caller.join(within_s=left_s())
     history.heard = [caller.heard() for caller in stage.callers.values()]
     history.growth = stage.growth()
     cancelled = {record.turn for record in history.records if record.outcome == "cancelled"}
@@ -85,11 +92,16 @@ def _ask(stage: Stage, worker: Worker, reader: Reader, what: str) -> Reply:
     return stage.ask(worker.number, "GET", f"/streams/{reader.stream}{what}", reader.request.credential)
 
 
-def _read_again(worker: Worker, reader: Reader, form: Form) -> Read:
+def _read_again(worker: Worker, reader: Reader, form: Form, within_s: float) -> Read:
     """Somebody reads all of it when everything is over, past all links."""
     turn, path = reader.request.turn, f"/streams/{reader.stream}?live={LIVE[form]}&offset=0"
     request = Request(turn=turn, path=path, headers=reader.request.credential, form=form, undisturbed=True)
-    return Reader(f"who read the {form} of {turn} afterwards at {worker.number}", worker.url, request).join().read()
+    late = Reader(f"who read the {form} of {turn} afterwards at {worker.number}", worker.url, request)
+    with contextlib.suppress(Failed):
+        late.join(within_s=within_s)
+    read = late.read()
+    late.leave()
+    return read
 
 
 def _ended(entries: Sequence[Entry], turns: Collection[str]) -> bool:

@@ -228,8 +228,10 @@ def private(history: History) -> Iterator[str]:
 
 
 def live(history: History) -> Iterator[str]:
-    """Nobody waits in silence."""
+    """Nobody waits in silence, or for ever."""
     for read in history.reads:
+        if read.end is End.OPEN:
+            yield f"{read.reader} has got no end after {read.ended_s - read.began_s:.1f} s"
         if read.silence_s > history.bounds.silence_s:
             yield f"{read.reader} heard nothing for {read.silence_s:.1f} s"
 

@@ -22,6 +22,8 @@ class End(Enum):
     """The reader itself went away, or was made to."""
     TOLD = "told"
     """Clean, and the failure was said in it: an in-band error, or the end event of `live=events`."""
+    OPEN = "open"
+    """Not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ class Bounds:
 
     silence_s: float = 20
     """No live reader hears nothing at all for longer."""
+    end_s: float = 40
+    """When nothing is done any more, every answer has ended and every stream is sealed within this."""
     settle_s: float = 20
     """A stream whose server died is sealed within this."""
     growth_bytes: int = 64 * 2**20

@@ -146,7 +146,7 @@ class Reader:
         return self.headers.get("stream-id", "")
 
     def read(self) -> Read:
-        """So far; `left` while it goes on."""
+        """So far."""
         with self._changed:
             segment, start = _position(self.headers.get("stream-offset", "0"))
             ok = self.status == 200
@@ -163,7 +163,7 @@ class Reader:
                 at=start if "stream-offset" in self.headers else None,
                 pieces=pieces,
                 events=events,
-                end=self.end or End.LEFT,
+                end=self.end or End.OPEN,
                 outcome=self.headers.get("stream-outcome", ""),
                 live=self.request.live and ok,
                 began_s=self._began_s,

@@ -76,9 +76,7 @@ def parsed(code: str, target: Target) -> tuple[Scenario, Configuration]:
     if not at:
         schedule = Schedule.parse(code)
         if target.url:
-            raise ValueError(
-                "random schedules kill and freeze: nothing for a server that somebody else runs"
-            )
+            raise ValueError("random schedules kill and freeze: nothing for a server that somebody else runs")
         return schedule.scenario(), schedule.configuration
     if name not in SCENARIOS:
         raise ValueError(f"not a cell: {code!r}; `python -m chaos list` has all scenarios")

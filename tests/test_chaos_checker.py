@@ -312,6 +312,7 @@ BAD: list[tuple[str, Callable[[], History], Change, str]] = [
     ("I10", completed, probes(foreign=(200, b""), unknown=(200, b"")), "GET of S lets a stranger in: 200"),
     # silence
     ("live", completed, reads(silence_s=20.1), "caller heard nothing for 20.1 s"),
+    ("live", completed, reads(end=End.OPEN), "caller has got no end after 1.0 s"),
     ("live", truncated, reads("late", silence_s=300), "late heard nothing for 300.0 s"),
 ]
 

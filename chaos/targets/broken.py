@@ -95,6 +95,16 @@ def end_cut() -> None:
     patch(forms, "ends_clean", lambda info: False)
 
 
+def never_sealed() -> None:
+    """An answer that is over is not sealed, and nobody looks after it."""
+
+    async def nothing(*args: Any) -> None:
+        pass
+
+    patch(Drain, "_seal", nothing)
+    patch(watch.Watch, "_rescue", nothing)
+
+
 def stop_kept_back() -> None:
     """A stop seals the stream, and the provider's connection stays open."""
     right = Wire.dial.__func__  # type: ignore[attr-defined]
@@ -185,6 +195,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "ends-clean": ends_clean,
     "end-untold": end_untold,
     "end-cut": end_cut,
+    "never-sealed": never_sealed,
     "stop-kept-back": stop_kept_back,
     "leaving-stops": leaving_stops,
     "unfenced": unfenced,

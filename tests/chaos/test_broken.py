@@ -42,6 +42,7 @@ SCENARIOS = {
         name="caller-killed",
         what="The caller dies, and asks again.",
         turns=(COMPLETES,),
+        bounds=Bounds(end_s=10),
         steps=(*HOLDS, Leave("caller"), Post(turn="turn", label="again"), Until("again", 2000), Release()),
     ),
     "second-tab": Scenario(
@@ -126,6 +127,7 @@ TOLD = {
     "ends-clean": ("upstream-cut", "I5", "got a clean end of"),
     "end-untold": ("upstream-cut", "I5", "tab of turn got a clean end of"),
     "end-cut": ("second-tab", "I5", "which nothing disturbed, got no end"),
+    "never-sealed": ("caller-killed", "I5", "is still streaming, says worker 1"),
     "stop-kept-back": ("stopped", "I6", "is cancelled, and call 1 of turn goes on"),
     "leaving-stops": ("caller-killed", "I6", "was left by its client"),
     "late": ("buffer-killed", "I7", "s after the fault"),
