@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .aftermath import trespass
+from .aftermath import LIVE, trespass
 from .dialects import PATHS, Dialect
 from .process import Failed
 from .provider import TURN
@@ -82,16 +82,19 @@ class Read:
     label: str = "reader"
     worker: int = 1
     offset: int | str = 0
-    """In bytes, or a token; `here`: where the other one got to."""
+    """In bytes, or a token; `here`: where the other one got to, told as an EventSource does where it is one."""
     form: Form = "bytes"
     slow_s: float = 0
 
     def act(self, stage: Stage) -> None:
         of = stage.readers[self.of]
         offset = of.read().reached if self.offset == "here" else self.offset
-        live = "events" if self.form == "events" else "tail"
-        path = f"/streams/{of.stream}?live={live}&offset={offset}"
-        request = Request(turn=of.request.turn, path=path, headers=stage.ours, form=self.form)
+        path, headers = f"/streams/{of.stream}?live={LIVE[self.form]}", stage.ours
+        if self.form == "events" and self.offset == "here":
+            headers = {**headers, "last-event-id": f"{offset:016}"}
+        else:
+            path += f"&offset={offset}"
+        request = Request(turn=of.request.turn, path=path, headers=headers, form=self.form)
         stage.begin(self.label, self.worker, request, slow_s=self.slow_s)
 
 

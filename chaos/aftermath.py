@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from .exchange import Reply
-from .history import History, Probe, Read, Record
+from .history import End, History, Listing, Probe, Read, Record
 from .process import Failed
 from .provider import TURN, Entry
 from .reader import Form, Reader, Request
@@ -17,7 +17,7 @@ from .stage import CALLERS, CREDENTIAL, PROMPT, STRANGER, Stage
 
 NOT_OURS = ("provider.log", "toxiproxy.log", CALLERS)
 NOTICE_S = 5.0
-"""How long the end of a stopped call may take to reach the provider."""
+"""How long the end of a call of a failed stream may take to reach the provider."""
 ROUTES = (
     ("GET", ""),
     ("GET", "?live=tail"),
@@ -44,14 +44,16 @@ def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
         after_s = sealed_s - stage.faulted_s if stage.faulted_s else None
         history.records += [_record(stage, worker, reader, after_s) for worker in stage.workers]
         history.reads += [_read_again(worker, reader, form) for worker in stage.workers for form in LIVE]
+        history.reads += [_head(stage, worker, reader) for worker in stage.workers]
+        history.listings.append(Listing(reader.stream, stage.ask(1, "GET", "/streams", _stranger(stage, reader)).body))
     history.probes = [*stage.probes, *(probe for reader in readers for probe in trespass(stage, reader))]
     for caller in stage.callers.values():
         caller.join(within_s=max(0.1, deadline - time.monotonic()))
     history.heard = [caller.heard() for caller in stage.callers.values()]
     history.growth = stage.growth()
-    cancelled = {record.turn for record in history.records if record.outcome == "cancelled"}
+    failed = {record.turn for record in history.records if record.outcome != "completed"}
     with contextlib.suppress(Failed):  # then the checker sees which call goes on
-        stage.provider.wait_for(lambda entries: _ended(entries, cancelled), within_s=NOTICE_S)
+        stage.provider.wait_for(lambda entries: _ended(entries, failed), within_s=NOTICE_S)
     history.calls = stage.provider.calls()
     history.canaries = (CREDENTIAL.encode(), PROMPT.encode())
     history.traces = {
@@ -59,11 +61,12 @@ def observe(stage: Stage, history: History, *, within_s: float = 40) -> None:
         for path in sorted(stage.directory.rglob("*"))
         if path.is_file() and path.relative_to(stage.directory).parts[0] not in NOT_OURS
     }
+    history.traces |= {f"the answer to {reader.name}": reader.not_payload for reader in stage.readers.values()}
 
 
 def trespass(stage: Stage, reader: Reader) -> list[Probe]:
     """What a stranger is told of a reader's stream, and of one that never was."""
-    stranger = stage.ours if reader.request.credential == STRANGER else STRANGER
+    stranger = _stranger(stage, reader)
     never_was = NEVER_WAS[: len(reader.stream)]
 
     def told(method: str, stream: str, what: str) -> tuple[int, bytes]:
@@ -79,6 +82,27 @@ def trespass(stage: Stage, reader: Reader) -> list[Probe]:
         )
         for method, what in ROUTES
     ]
+
+
+def _stranger(stage: Stage, reader: Reader) -> Mapping[str, str]:
+    return stage.ours if reader.request.credential == STRANGER else STRANGER
+
+
+def _head(stage: Stage, worker: Worker, reader: Reader) -> Read:
+    """What HEAD says of it, as one who reads nothing."""
+    reply = stage.ask(worker.number, "HEAD", f"/streams/{reader.stream}", reader.request.credential)
+    return Read(
+        reader=f"HEAD of {reader.request.turn} at {worker.number}",
+        turn=reader.request.turn,
+        stream=reader.stream,
+        status=reply.status,
+        end=End.CLEAN,
+        outcome=reply.headers.get("stream-outcome", ""),
+        live=False,
+        began_s=0,
+        ended_s=0,
+        undisturbed=True,
+    )
 
 
 def _record(stage: Stage, worker: Worker, reader: Reader, after_s: float | None) -> Record:
