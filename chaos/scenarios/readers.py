@@ -7,6 +7,7 @@ from ..actions import (
     Cut,
     CutAfter,
     Ended,
+    Leave,
     Mend,
     Pause,
     Post,
@@ -24,7 +25,7 @@ from ..history import Bounds, End, Turn
 from ..scenario import Scenario
 from ..server import Options
 from ..stage import Between
-from ..waits import Answered, CaughtUp
+from ..waits import Answered, CaughtUp, Pass
 from .parts import BEGUN, COMPLETED, EVERY, TOKENS
 
 TURNS = (Turn(name="turn", outcomes=COMPLETED),)
@@ -42,7 +43,7 @@ SCENARIOS = (
             CutAfter("worker-1", Between(1200, 2400)),
             Read(label="tab"),
             Release(),
-            Ended("tab"),
+            Answered("tab", (200,), (End.CUT,)),
             Ended("caller"),
             Uncut("worker-1"),
             Read(of="tab", label="back", offset="here"),
@@ -109,6 +110,23 @@ SCENARIOS = (
         turns=TURNS,
         bounds=Bounds(growth_bytes=12 * 2**20),
         steps=(*BEGUN, Reconnect(times=2000), Release(), Answered("caller", (200,), (End.CLEAN,))),
+    ),
+    Scenario(
+        name="readers-waiting",
+        what="The provider thinks for some seconds; who waits with EventSource hears that the server is there.",
+        turns=TURNS,
+        options=Options(policy={"keepalive_s": 0.5}),
+        bounds=Bounds(silence_s=3),
+        dialects=EVERY,
+        steps=(
+            *BEGUN,
+            Read(label="tab", form="events"),
+            CaughtUp("tab"),
+            Leave("caller"),
+            Pass(4.5),
+            Release(),
+            Answered("tab", (200,), (End.CLEAN,)),
+        ),
     ),
     Scenario(
         name="reader-slow",

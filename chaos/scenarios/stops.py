@@ -6,7 +6,7 @@ from ..actions import Cancel, Ended, Freeze, Held, Leave, Post, Read, Release, S
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..server import Options
-from ..waits import Answered, CaughtUp, Lost, Pass
+from ..waits import Answered, Attached, CaughtUp, Lost, Pass
 from .parts import BEGUN, CANCELLED, COMPLETED, EVERY, HELD, INTERRUPTED, TOKENS
 
 STOPPED = (Turn(name="turn", outcomes=CANCELLED, stoppable=True),)
@@ -26,6 +26,7 @@ SCENARIOS = (
             Answered("tab", (200,), (End.TOLD,)),
             Cancel(),
             Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
         ),
     ),
     Scenario(
@@ -49,7 +50,14 @@ SCENARIOS = (
         durable=True,
         workers=2,
         dialects=EVERY,
-        steps=(*BEGUN, Cancel(worker=2), Lost(), Ended("caller"), Post(turn="turn", label="again", worker=2)),
+        steps=(
+            *BEGUN,
+            Cancel(worker=2),
+            Lost(),
+            Ended("caller"),
+            Post(turn="turn", label="again", worker=2),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
     Scenario(
         name="stop-while-partitioned",
@@ -74,7 +82,15 @@ SCENARIOS = (
         what="A stop in the moment in which the answer goes on to its end: it has one of the two.",
         turns=(Turn(name="turn", outcomes=CANCELLED | COMPLETED, stoppable=True),),
         dialects=EVERY,
-        steps=(*BEGUN, Read(label="tab"), Release(), Cancel(), Ended("caller"), Post(turn="turn", label="again")),
+        steps=(
+            *BEGUN,
+            Read(label="tab"),
+            Release(),
+            Cancel(),
+            Ended("caller"),
+            Post(turn="turn", label="again"),
+            Attached(("caller", "again")),
+        ),
     ),
     Scenario(
         name="stop-by-a-stranger",
