@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from .exchange import Reply
-from .history import History, Read, Record
+from .history import End, History, Listing, Read, Record
 from .process import Failed
 from .provider import TURN, Entry
-from .reader import Form, Reader, Request
+from .reader import LIVE, Form, Reader, Request
 from .server import Worker
 from .stage import CALLERS, CREDENTIAL, PROMPT, Stage
-from .trespass import trespass
+from .trespass import stranger_to, trespass
 
 NOT_OURS = ("provider.log", "toxiproxy.log", CALLERS)
 NOTICE_S = 5.0
-"""How long the end of a stopped call may take to reach the provider."""
-LIVE: Mapping[Form, str] = {"bytes": "tail", "events": "events"}
+"""How long the end of a call of a failed stream may take to reach the provider."""
 
 
 def observe(stage: Stage, history: History) -> None:
@@ -41,14 +40,18 @@ def observe(stage: Stage, history: History) -> None:
             after_s = sealed_s - stage.faulted_s if stage.faulted_s else None
         history.records += [_record(stage, worker, reader, after_s) for worker in stage.workers]
         history.reads += [_read_again(worker, reader, form, left_s()) for worker in stage.workers for form in LIVE]
+        history.reads += [_head(stage, worker, reader) for worker in stage.workers]
+        history.listings.append(
+            Listing(reader.stream, stage.ask(1, "GET", "/streams", stranger_to(stage, reader)).body)
+        )
     history.probes = [*stage.probes, *(probe for reader in readers for probe in trespass(stage, reader))]
     for caller in stage.callers.values():
         caller.join(within_s=left_s())
     history.heard = [caller.heard() for caller in stage.callers.values()]
     history.growth = stage.growth()
-    cancelled = {record.turn for record in history.records if record.outcome == "cancelled"}
+    failed = {record.turn for record in history.records if record.outcome != "completed"}
     with contextlib.suppress(Failed):  # then the checker sees which call goes on
-        stage.provider.wait_for(lambda entries: _ended(entries, cancelled), within_s=NOTICE_S)
+        stage.provider.wait_for(lambda entries: _ended(entries, failed), within_s=NOTICE_S)
     history.calls = stage.provider.calls()
     history.canaries = (CREDENTIAL.encode(), PROMPT.encode())
     history.traces = {
@@ -56,6 +59,24 @@ def observe(stage: Stage, history: History) -> None:
         for path in sorted(stage.directory.rglob("*"))
         if path.is_file() and path.relative_to(stage.directory).parts[0] not in NOT_OURS
     }
+    history.traces |= {f"the answer to {reader.name}": reader.not_payload for reader in stage.readers.values()}
+
+
+def _head(stage: Stage, worker: Worker, reader: Reader) -> Read:
+    """What HEAD says of it, as one who reads nothing."""
+    reply = stage.ask(worker.number, "HEAD", f"/streams/{reader.stream}", reader.request.credential)
+    return Read(
+        reader=f"HEAD of {reader.request.turn} at {worker.number}",
+        turn=reader.request.turn,
+        stream=reader.stream,
+        status=reply.status,
+        end=End.CLEAN,
+        outcome=reply.headers.get("stream-outcome", ""),
+        live=False,
+        began_s=0,
+        ended_s=0,
+        undisturbed=True,
+    )
 
 
 def _record(stage: Stage, worker: Worker, reader: Reader, after_s: float | None) -> Record:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .history import Probe
 from .reader import Reader
 from .stage import STRANGER, Stage
@@ -21,7 +23,7 @@ NEVER_WAS = "never-was-such-a-stream-anywhere"
 
 def trespass(stage: Stage, reader: Reader) -> list[Probe]:
     """What a stranger is told of a reader's stream, and of one that never was."""
-    stranger = stage.ours if reader.request.credential == STRANGER else STRANGER
+    stranger = stranger_to(stage, reader)
     never_was = NEVER_WAS[: len(reader.stream)]
 
     def told(method: str, stream: str, what: str) -> tuple[int, bytes]:
@@ -37,3 +39,8 @@ def trespass(stage: Stage, reader: Reader) -> list[Probe]:
         )
         for method, what in ROUTES
     ]
+
+
+def stranger_to(stage: Stage, reader: Reader) -> Mapping[str, str]:
+    """The credential of somebody else than the reader."""
+    return stage.ours if reader.request.credential == STRANGER else STRANGER

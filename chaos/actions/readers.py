@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..history import End
 from ..process import DEADLINE_S, Failed
-from ..reader import Form, Request
+from ..reader import LIVE, Form, Request
 from ..stage import Between, Stage
 
 
@@ -19,16 +19,19 @@ class Read:
     label: str = "reader"
     worker: int = 1
     offset: int | str = 0
-    """In bytes, or a token; `here`: where the other one got to."""
+    """In bytes, or a token; `here`: where the other one got to, told as an EventSource does where it is one."""
     form: Form = "bytes"
     slow_s: float = 0
 
     def act(self, stage: Stage) -> None:
         of = stage.readers[self.of]
         offset = of.read().reached if self.offset == "here" else self.offset
-        live = "events" if self.form == "events" else "tail"
-        path = f"/streams/{of.stream}?live={live}&offset={offset}"
-        request = Request(turn=of.request.turn, path=path, headers=stage.ours, form=self.form)
+        path, headers = f"/streams/{of.stream}?live={LIVE[self.form]}", stage.ours
+        if self.form == "events" and self.offset == "here":
+            headers = {**headers, "last-event-id": f"{offset:016}"}
+        else:
+            path += f"&offset={offset}"
+        request = Request(turn=of.request.turn, path=path, headers=headers, form=self.form)
         stage.begin(self.label, self.worker, request, slow_s=self.slow_s)
 
 

@@ -75,7 +75,15 @@ SCENARIOS = (
         what="It is killed once more as soon as it is back: recovery may be interrupted as well.",
         turns=DIES,
         durable=True,
-        steps=(*BEGUN, Kill(), Start(), Kill(), Start(), Post(turn="turn", label="again")),
+        steps=(
+            *BEGUN,
+            Kill(),
+            Start(),
+            Kill(),
+            Start(),
+            Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
     Scenario(
         name="buffer-killed-beside-another",

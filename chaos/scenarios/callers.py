@@ -48,7 +48,14 @@ SCENARIOS = (
         what="The caller ends its connection in good order, and that is no stop either.",
         turns=TURNS,
         dialects=EVERY,
-        steps=(*BEGUN, Leave("caller", reset=False), Release(), Played(), Post(turn="turn", label="again")),
+        steps=(
+            *BEGUN,
+            Leave("caller", reset=False),
+            Release(),
+            Played(),
+            Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CLEAN,)),
+        ),
     ),
     Scenario(
         name="caller-killed-early",

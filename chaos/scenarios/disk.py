@@ -48,6 +48,7 @@ SCENARIOS = (
             Post(turn="new", label="new"),
             Answered("new", (200,), (End.CLEAN,)),
             Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
         ),
     ),
 )

@@ -72,7 +72,14 @@ SCENARIOS = (
         turns=(Turn(name="turn", outcomes=TRUNCATED),),
         upstreams=TWO,
         options=fallbacks(),
-        steps=(BREAKS, Post(turn="turn"), Ended("caller"), Sealed(), Post(turn="turn", label="again")),
+        steps=(
+            BREAKS,
+            Post(turn="turn"),
+            Ended("caller"),
+            Sealed(),
+            Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
     Scenario(
         name="failover-by-segment",
@@ -102,6 +109,14 @@ SCENARIOS = (
         turns=(Turn(name="turn", outcomes=TRUNCATED, calls=2),),
         upstreams=TWO,
         options=fallbacks(failover="segment"),
-        steps=(BREAKS, BREAKS, Post(turn="turn"), Ended("caller"), Sealed(), Post(turn="turn", label="again")),
+        steps=(
+            BREAKS,
+            BREAKS,
+            Post(turn="turn"),
+            Ended("caller"),
+            Sealed(),
+            Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..actions import (
     Answered,
+    Attached,
     Cancel,
     CaughtUp,
     Ended,
@@ -43,6 +44,7 @@ SCENARIOS = (
             Answered("tab", (200,), (End.TOLD,)),
             Cancel(),
             Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
         ),
     ),
     Scenario(
@@ -66,7 +68,14 @@ SCENARIOS = (
         durable=True,
         workers=2,
         dialects=EVERY,
-        steps=(*BEGUN, Cancel(worker=2), Lost(), Ended("caller"), Post(turn="turn", label="again", worker=2)),
+        steps=(
+            *BEGUN,
+            Cancel(worker=2),
+            Lost(),
+            Ended("caller"),
+            Post(turn="turn", label="again", worker=2),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
     Scenario(
         name="stop-while-partitioned",
@@ -91,7 +100,15 @@ SCENARIOS = (
         what="A stop in the moment in which the answer goes on to its end: it has one of the two.",
         turns=(Turn(name="turn", outcomes=CANCELLED | COMPLETED, stoppable=True),),
         dialects=EVERY,
-        steps=(*BEGUN, Read(label="tab"), Release(), Cancel(), Ended("caller"), Post(turn="turn", label="again")),
+        steps=(
+            *BEGUN,
+            Read(label="tab"),
+            Release(),
+            Cancel(),
+            Ended("caller"),
+            Post(turn="turn", label="again"),
+            Attached(("caller", "again")),
+        ),
     ),
     Scenario(
         name="stop-by-a-stranger",
