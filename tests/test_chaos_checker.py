@@ -124,6 +124,14 @@ def provider_failed() -> History:
     )
 
 
+def provider_broke() -> History:
+    """A provider's own 500 is its answer, and no failure of ours."""
+    history = provider_failed()
+    history.reads = [replace(history.reads[0], status=500)]
+    history.calls = [replace(history.calls[0], status=500)]
+    return history
+
+
 def cancelled() -> History:
     history = truncated()
     history.turns = [Turn(name="turn", outcomes=frozenset({"cancelled"}), stoppable=True)]
@@ -157,7 +165,17 @@ def going_down() -> History:
     return history
 
 
-GOOD = (completed, truncated, failed_over, provider_failed, cancelled, not_asked, with_comments, going_down)
+GOOD = (
+    completed,
+    truncated,
+    failed_over,
+    provider_failed,
+    provider_broke,
+    cancelled,
+    not_asked,
+    with_comments,
+    going_down,
+)
 
 
 @pytest.mark.parametrize("good", GOOD, ids=lambda good: good.__name__)
