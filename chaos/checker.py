@@ -151,8 +151,8 @@ def one_outcome(history: History) -> Iterator[str]:
             yield f"{turn.name} has no outcome: nobody knows a stream of it"
     payloads = _payloads(history)
     for read in history.reads:
-        if read.status == INTERNAL_ERROR:
-            yield f"{read.reader} got {INTERNAL_ERROR}, which is no outcome"
+        if read.status == INTERNAL_ERROR and all(call.status != INTERNAL_ERROR for call in history.calls):
+            yield f"{read.reader} got {INTERNAL_ERROR}, which is no outcome, and no provider's word"
         if found := first.get(read.stream):
             yield from _end_of(history, read, found, payloads.get((read.stream, read.segment), b""))
     completed = {record.turn for record in first.values() if record.outcome == "completed"}

@@ -124,6 +124,14 @@ def provider_failed() -> History:
     )
 
 
+def provider_broke() -> History:
+    """The provider's own 500 is its word."""
+    history = provider_failed()
+    history.reads = [replace(read, status=500) if read.status == 429 else read for read in history.reads]
+    history.calls = [replace(call, status=500) for call in history.calls]
+    return history
+
+
 def cancelled() -> History:
     history = truncated()
     history.turns = [Turn(name="turn", outcomes=frozenset({"cancelled"}), stoppable=True)]
@@ -157,7 +165,17 @@ def going_down() -> History:
     return history
 
 
-GOOD = (completed, truncated, failed_over, provider_failed, cancelled, not_asked, with_comments, going_down)
+GOOD = (
+    completed,
+    truncated,
+    failed_over,
+    provider_failed,
+    provider_broke,
+    cancelled,
+    not_asked,
+    with_comments,
+    going_down,
+)
 
 
 @pytest.mark.parametrize("good", GOOD, ids=lambda good: good.__name__)
