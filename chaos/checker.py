@@ -153,7 +153,7 @@ def one_outcome(history: History) -> Iterator[str]:
     relayed = {(call.turn, call.status) for call in history.calls}
     for read in history.reads:
         if read.status == INTERNAL_ERROR and (read.turn, read.status) not in relayed:
-            yield f"{read.reader} got {INTERNAL_ERROR}, which is no outcome"
+            yield f"{read.reader} got {INTERNAL_ERROR}, which is no outcome, and no provider's word"
         if found := first.get(read.stream):
             yield from _end_of(history, read, found, payloads.get((read.stream, read.segment), b""))
     completed = {record.turn for record in first.values() if record.outcome == "completed"}

@@ -125,10 +125,10 @@ def provider_failed() -> History:
 
 
 def provider_broke() -> History:
-    """A provider's own 500 is its answer, and no failure of ours."""
+    """The provider's own 500 is its word."""
     history = provider_failed()
-    history.reads = [replace(history.reads[0], status=500)]
-    history.calls = [replace(history.calls[0], status=500)]
+    history.reads = [replace(read, status=500) if read.status == 429 else read for read in history.reads]
+    history.calls = [replace(call, status=500) for call in history.calls]
     return history
 
 
