@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
 from .suite import Played
+
+NO_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Of XML 1.0; a log that is quoted may have it."""
 
 
 def junit(played: Sequence[Played]) -> str:
@@ -18,5 +22,5 @@ def junit(played: Sequence[Played]) -> str:
             suite, "testcase", classname=verdict.configuration, name=verdict.scenario, time=f"{verdict.seconds:.3f}"
         )
         if not verdict.held:
-            ET.SubElement(case, "failure", message=each.replay).text = verdict.told
+            ET.SubElement(case, "failure", message=each.replay).text = NO_XML.sub("\ufffd", verdict.told)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)

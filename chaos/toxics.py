@@ -118,9 +118,6 @@ class Link:
     def trickle(self, size: int = 7, delay_us: int = 500) -> None:
         self.add("slicer", average_size=size, size_variation=0, delay=delay_us)
 
-    def delay(self, latency_ms: int) -> None:
-        self.add("latency", latency=latency_ms, jitter=0)
-
     def _set_enabled(self, enabled: bool) -> None:
         response = toxiproxy.api.requests.post(self._api, json={"enabled": enabled})
         if response.status_code != 200 or response.json()["enabled"] is not enabled:

@@ -14,6 +14,7 @@ import pytest
 
 from chaos.dialects import BLOCK, PATHS, Dialect, error_in
 from chaos.history import End
+from chaos.process import Failed
 from chaos.reader import Reader, Request
 from chaos.scenario import Scenario, Verdict
 from chaos.scenarios import FAMILIES, SCENARIOS
@@ -112,6 +113,14 @@ def test_a_cell_draws_the_same_numbers_each_time(tmp_path: Path) -> None:
 
     assert drawn("one") == drawn("one") != drawn("other")
     assert drawn("one")[1] != {"at_byte": Between(0, 10**9), "fault": "fin"}
+
+
+def test_who_comes_when_all_is_over_is_refused(tmp_path: Path) -> None:
+    """What went on in the background of a scenario does not get at the servers of the next one."""
+    stage = Stage(tmp_path, Configuration("memory", "trio"), Options())
+    stage._leave()
+    with pytest.raises(Failed, match="late came too late"):
+        stage.begin("late", 1, Request(turn="turn", path="/"))
 
 
 # --- what is seen of an answer ---------------------------------------------------------------------------------------

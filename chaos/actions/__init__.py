@@ -10,7 +10,7 @@ from .callers import Post
 from .clock import Pass
 from .crowds import Load, Loaded, Race, Reconnect
 from .disk import FillDisk, FreeDisk
-from .links import Arm, Cut, CutAfter, Delay, Heal, Mend, OnLink, Stall, TimeOut, Trickle, Uncut
+from .links import Arm, Cut, CutAfter, Heal, Mend, OnLink, Stall, TimeOut, Trickle, Uncut
 from .provider import Finished, Held, Lost, Played, Release, Script
 from .readers import Answered, Attached, CaughtUp, Ended, Leave, Pause, Read, Resume, Until
 from .sdks import Call, Heard, Hears, KillCaller
@@ -27,7 +27,6 @@ __all__ = [
     "CaughtUp",
     "Cut",
     "CutAfter",
-    "Delay",
     "Ended",
     "FillDisk",
     "Finished",

@@ -78,11 +78,3 @@ class Trickle(OnLink):
 
     def act(self, stage: Stage) -> None:
         stage.link(self.link).trickle(self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Delay(OnLink):
-    latency_ms: int
-
-    def act(self, stage: Stage) -> None:
-        stage.link(self.link).delay(self.latency_ms)

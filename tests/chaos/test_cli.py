@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from chaos.checker import Violation
+from chaos.junit import junit
 from chaos.page import page
 from chaos.process import Process
 from chaos.scenario import Verdict
@@ -203,6 +204,13 @@ def test_the_page_needs_nothing_else() -> None:
     assert "python -m chaos replay one@b" in text
     assert "1.2 s · 1 call" in text
     assert "2 of 3 held" in text
+
+
+def test_junit_is_xml_whatever_is_quoted() -> None:
+    told = "\x1b[31mred\x00\ud800 <&> é\n"
+    suite = ET.fromstring(junit([played("one@a", told), played("one@b")]))
+    assert [suite.get("tests"), suite.get("failures")] == ["2", "1"]
+    assert suite.findtext("testcase/failure") == "I1: \ufffd[31mred\ufffd\ufffd <&> é\n"
 
 
 def test_the_page_shows_the_worst_of_a_cell() -> None:
