@@ -28,7 +28,7 @@ from chaos.actions import (
 from chaos.history import Bounds, Turn
 from chaos.scenario import Scenario, Verdict, play
 from chaos.server import EMBEDDED, Configuration, Options, Target
-from chaos.waits import Pass
+from chaos.waits import CaughtUp, Pass
 
 BROKEN = Target(app="chaos.targets.broken:app")
 WHERE = Configuration("sqlite", "asyncio")
@@ -56,6 +56,23 @@ SCENARIOS = {
             Release(),
         ),
     ),
+    "comes-back": Scenario(
+        name="comes-back",
+        what="A caller and an EventSource go on where one left; another asks for a label.",
+        turns=(COMPLETES,),
+        steps=(
+            *HOLDS,
+            CaughtUp(),
+            Leave("caller"),
+            Post(turn="turn", label="again", resumes="caller"),
+            Read(label="tab", form="events", offset="here"),
+            Post(turn="turn", label="labelled", headers={"stream-label": "one"}),
+            Until("again", 0),
+            Until("tab", 0),
+            Until("labelled", 0),
+            Release(),
+        ),
+    ),
     "upstream-cut": Scenario(
         name="upstream-cut",
         what="The provider's connection ends in mid-answer.",
@@ -74,7 +91,7 @@ SCENARIOS = {
         what="The server dies in mid-answer.",
         turns=(Turn(name="turn", outcomes=frozenset({"interrupted"}), stoppable=True),),
         bounds=Bounds(settle_s=3.5),
-        steps=(*HOLDS, Kill(), Ended("caller"), Start(), Post(turn="turn", label="again")),
+        steps=(*HOLDS, CaughtUp(), Kill(), Ended("caller"), Start(), Post(turn="turn", label="again")),
     ),
     "stopped": Scenario(
         name="stopped",
@@ -125,6 +142,13 @@ TOLD = {
     "credential-logged": ("caller-killed", "I9", "canary-credential-of-the-caller is in worker-1.log"),
     "strangers-read": ("caller-killed", "I10", "lets a stranger in"),
     "silent": ("provider-thinks", "live", "tab of turn heard nothing for"),
+    "head-lies": ("upstream-cut", "I5", "HEAD of turn at 1 was told completed"),
+    "end-event-lies": ("upstream-cut", "I5", "tab of turn was told stalled"),
+    "offset-ignored": ("comes-back", "I2", "again of turn asked for byte"),
+    "last-event-id-ignored": ("comes-back", "I2", "tab of turn asked for byte"),
+    "unnamed": ("caller-killed", "I2", "bytes of no stream"),
+    "strangers-list": ("caller-killed", "I10", "is in a stranger's list"),
+    "credential-told": ("comes-back", "I9", "is in the answer to labelled of turn"),
 }
 """Fault of the target -> the scenario that it is seen in, the invariant that tells it, and in which words."""
 
