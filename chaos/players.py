@@ -18,6 +18,7 @@ from .process import Process
 
 STOPPED = 130
 """The exit code of who was told to stop."""
+SOON_S = 0.05
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,6 +29,9 @@ def playing() -> Iterator[Path]:
     directory: Path | None = None
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if Process.starting:
+            threading.Timer(SOON_S, os.kill, (os.getpid(), number)).start()
+            return
         Process.kill_all()
         if directory:
             shutil.rmtree(directory, ignore_errors=True)

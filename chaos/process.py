@@ -22,22 +22,28 @@ class Failed(Exception):
 class Process:
     """`with Process(command, log) as process:`. What it writes is in `log`; it and its children are dead on exit."""
 
+    starting: ClassVar[bool] = False
+    """One is there, maybe, and `kill_all` does not know it yet."""
     _running: ClassVar[set[Process]] = set()
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.command, self.log = list(command), log
         self._start_at = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=dict(environment) if environment else None,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
-        self._running.add(self)
+        Process.starting = True
+        try:
+            with log.open("ab") as out:
+                self._process = subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    env=dict(environment) if environment else None,
+                    start_new_session=True,
+                )
+            self.pid = self._process.pid
+            self._running.add(self)
+        finally:
+            Process.starting = False
 
     def __enter__(self) -> Self:
         return self
