@@ -23,6 +23,7 @@ from chaos.scenario import Verdict
 from chaos.suite import Played, soak
 
 DEADLINE_S = 50
+PROC = Path("/proc")
 CELL = "caller-killed@sqlite-asyncio"
 
 
@@ -153,6 +154,16 @@ def listens(port: int) -> bool:
     return False
 
 
+def marked(mark: str) -> list[str]:
+    """The commands of all processes that have it in their environment, where the system tells."""
+    found = []
+    for each in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (each / "environ").read_bytes().split(b"\0"):
+                found.append((each / "cmdline").read_text())
+    return found
+
+
 @pytest.mark.parametrize(
     ("arguments", "at_once", "number", "code"),
     [
@@ -167,14 +178,16 @@ def listens(port: int) -> bool:
 def test_a_run_that_is_stopped_leaves_nothing(
     arguments: list[str], at_once: int, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    """No server and no folder; killed, it cannot see to that itself, and its players do."""
+    """No process and no folder; killed, it cannot see to that itself, and its players do."""
     command = [sys.executable, "-m", "chaos", *arguments]
+    mark = f"TMPDIR={tmp_path}"
     begun = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + DEADLINE_S
         while len(ports := serving(tmp_path)) < 2 * at_once:  # a provider and a worker each
             assert time.monotonic() < deadline, ports
             time.sleep(0.01)
+        assert len(marked(mark)) > 3 or not PROC.exists()
     finally:
         begun.send_signal(number)
     assert begun.wait(DEADLINE_S) == code
@@ -183,6 +196,9 @@ def test_a_run_that_is_stopped_leaves_nothing(
         time.sleep(0.01)
     assert not list(tmp_path.iterdir())
     assert not [port for port in ports if listens(port)]
+    while left := marked(mark):  # who has nobody left ends in its own time
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
