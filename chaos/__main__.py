@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .report import junit, page, told
+from .junit import junit
+from .page import page
+from .players import STOPPED
 from .scenarios import FAMILIES, SCENARIOS
 from .server import EMBEDDED, Target
-from .suite import Played, campaigns, codes, perform, perform_all, soak
+from .suite import campaigns, codes, parsed, perform, perform_all, soak
+from .terminal import conclude, console, follow, show
 from .toxics import NoServer, find_server
 
+REFUSED = 2
+"""The exit code of what cannot be run."""
 EXAMPLES = 10_000
 """A campaign ends by its time, not by their number."""
+
+CONNECT_S = 5.0
 
 ELSEWHERE = """\
 a server that somebody else runs, by the URL its streams are mounted at (http://HOST:PORT/llm). It must have an
 upstream `main` at http://127.0.0.1:PORT (--port, printed at the start), default limits, no authorize hook, and take
 each bearer token for a principal of its own. Only scenarios that need no process of it are played, one at a time."""
 
-console = Console(highlight=False)
-
 
 def main() -> int:
     options = _parser().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
-        code: int = options.act(options)
+        return int(options.act(options))
     except (ValueError, NoServer) as error:
         console.print(f"[red]{escape(str(error))}[/]")
-        return 2
-    return code
+        return REFUSED
+    except KeyboardInterrupt:
+        console.print("[red]stopped[/]")
+        return STOPPED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,12 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(act=_run)
     run.add_argument("names", nargs="*", metavar="NAME", help="scenarios; all of them where none is named")
     run.add_argument("--configuration", action="append", default=[], metavar="STORE-LOOP", help="only this; repeatable")
-    run.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
-    run.add_argument("--minutes", type=float, help="again and again in ever new order, and random schedules between")
+    run.add_argument("--jobs", type=_positive(int), default=2, help="how many at a time (2)")
+    run.add_argument(
+        "--minutes", type=_positive(float), help="again and again in ever new order, and random schedules between"
+    )
     run.add_argument("--campaign", type=float, default=0, metavar="MINUTES", help="random schedules after them")
     run.add_argument("--seed", type=int, default=0, help="what random schedules and orders are drawn from (0)")
-    run.add_argument("--html", type=Path, help="write a self-contained page")
-    run.add_argument("--junit", type=Path, help="write JUnit's XML")
+    run.add_argument("--html", type=_writable, help="write a self-contained page")
+    run.add_argument("--junit", type=_writable, help="write JUnit's XML")
     _target(run)
 
     again = verbs.add_parser("replay", help="play one cell or one random schedule again")
@@ -64,8 +77,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not (number := kind(text)) > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not more than nothing")
+        return number
+
+    return parse
+
+
+def _writable(text: str) -> Path:
+    """Told before an hour of playing, not after it."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written")
+    return path
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "http" or not parts.hostname or not parts.port or parts.query:
+        raise argparse.ArgumentTypeError(f"{text} is not as http://HOST:PORT/MOUNT")
+    return text
+
+
 def _target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--target", default="", metavar="URL", help=ELSEWHERE)
+    parser.add_argument("--target", type=_url, metavar="URL", help=ELSEWHERE)
     parser.add_argument("--port", type=int, default=9900, help="with --target: where its upstream `main` is (9900)")
 
 
@@ -74,6 +111,17 @@ def _of(options: argparse.Namespace) -> Target:
         return EMBEDDED
     console.print(f"{options.target} must have upstream `main` at http://127.0.0.1:{options.port}")
     return Target(url=options.target, port=options.port)
+
+
+def _require(target: Target) -> None:
+    """Raises NoServer, ValueError where there is nothing to play with."""
+    find_server()
+    if target.url:
+        parts = urlsplit(target.url)
+        try:
+            socket.create_connection((parts.hostname, parts.port), CONNECT_S).close()
+        except OSError as error:
+            raise ValueError(f"{target.url} does not take a connection: {error}") from error
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -87,21 +135,23 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    find_server()
     began, target = time.monotonic(), _of(options)
     jobs = 1 if target.url else options.jobs
     cells = codes(options.names, options.configuration, target)
     if not cells:
         raise ValueError("nothing to play: no scenario has such a configuration")
+    if options.campaign and target.url:
+        raise ValueError("random schedules are not for a server that somebody else runs: no --campaign with --target")
+    _require(target)
     todo: Iterable[str] = cells
     if options.minutes:
         schedules = not (options.names or target.url)
         todo = soak(cells, options.minutes * 60, options.seed, schedules=schedules)
-    played = _shown(perform_all(todo, target, jobs), None if options.minutes else len(cells), "scenarios")
+    played = follow(perform_all(todo, target, jobs), None if options.minutes else len(cells), "scenarios")
     if options.campaign:
-        played += _shown(campaigns(options.seed, options.campaign * 60, EXAMPLES, jobs), None, "random schedules")
+        played += follow(campaigns(options.seed, options.campaign * 60, EXAMPLES, jobs), None, "random schedules")
     seconds = time.monotonic() - began
-    _conclude(played, seconds)
+    conclude(played, seconds)
     if options.html:
         what = {name: scenario.what for name, scenario in SCENARIOS.items()}
         text = page(played, what, seconds=seconds, tested=target.url or target.app)
@@ -112,53 +162,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    find_server()
-    played = perform(options.code, _of(options))
-    _show(played, console)
+    target = _of(options)
+    parsed(options.code, target)
+    _require(target)
+    played = perform(options.code, target)
+    show(played)
     return int(not played.verdict.held)
-
-
-# --- the terminal ----------------------------------------------------------------------------------------------------
-
-
-def _shown(playing: Iterable[Played], total: int | None, what: str) -> list[Played]:
-    """A line for each as it ends, above a bar."""
-    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    played = []
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        for each in playing:
-            played.append(each)
-            _show(each, progress.console)
-            progress.advance(task)
-    return played
-
-
-def _show(played: Played, to: Console) -> None:
-    verdict = played.verdict
-    word = "[green]held[/]  " if verdict.held else "[red]FAILED[/]"
-    to.print(f"{word} {verdict.seconds:5.1f} s  {escape(played.code)}", soft_wrap=True)
-    if not verdict.held:
-        to.print(f"{escape(told(played))}\nreplay: {escape(played.replay)}\nlogs:   {escape(played.logs)}", style="red")
-
-
-def _conclude(played: list[Played], seconds: float) -> None:
-    """The final table: a row a scenario; random schedules are one."""
-    table = Table("scenario", "held", "slowest", "provider calls")
-    rows: dict[str, list[Played]] = {}
-    for each in played:
-        rows.setdefault(each.verdict.scenario if "@" in each.code else "random schedules", []).append(each)
-    for name, row in rows.items():
-        held = sum(each.verdict.held for each in row)
-        color = "green" if held == len(row) else "red"
-        slowest = max(each.verdict.seconds for each in row)
-        calls = sum(each.verdict.calls for each in row)
-        table.add_row(name, f"[{color}]{held} of {len(row)}[/]", f"{slowest:.1f} s", str(calls))
-    console.print(table)
-    failed = [each for each in played if not each.verdict.held]
-    for each in failed:
-        console.print(f"[red]{escape(each.replay)}[/]", soft_wrap=True)
-    console.print(f"{len(played) - len(failed)} of {len(played)} held, in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def check(history: History) -> list[Violation]:
 
 # --- the log as it was in the end ------------------------------------------------------------------------------------
 
+INTERNAL_ERROR = 500
 Place = tuple[str, int]
 """A stream and a segment."""
 
@@ -80,6 +81,8 @@ def one_sequence(history: History) -> Iterator[str]:
                 yield f"{record.asked} has {len(payload)} of {len(longest)} bytes of {record.stream}, which is sealed"
     for read in history.reads:
         log = payloads.get((read.stream, read.segment), b"")
+        if read.status == 200 and not read.stream:
+            yield f"{read.reader} got {sum(len(piece.data) for piece in read.pieces)} bytes of no stream"
         if read.asked is not None and read.at is not None and read.at != read.asked:
             yield f"{read.reader} asked for byte {read.asked} and got those from {read.at} on"
         before = read.at
@@ -147,7 +150,10 @@ def one_outcome(history: History) -> Iterator[str]:
         if turn.outcomes and turn.name not in {record.turn for record in history.records}:
             yield f"{turn.name} has no outcome: nobody knows a stream of it"
     payloads = _payloads(history)
+    relayed = {(call.turn, call.status) for call in history.calls}
     for read in history.reads:
+        if read.status == INTERNAL_ERROR and (read.turn, read.status) not in relayed:
+            yield f"{read.reader} got {INTERNAL_ERROR}, which is no outcome, and no provider's word"
         if found := first.get(read.stream):
             yield from _end_of(history, read, found, payloads.get((read.stream, read.segment), b""))
     completed = {record.turn for record in first.values() if record.outcome == "completed"}
@@ -162,8 +168,9 @@ def one_outcome(history: History) -> Iterator[str]:
 def _end_of(history: History, read: Read, record: Record, log: bytes) -> Iterator[str]:
     """How an answer may end, given what became of its stream."""
     last = read.segment == max(record.payload, default=1)
-    if read.outcome and last and read.outcome != record.outcome:
-        yield f"{read.reader} was told {read.outcome} of {record.stream}, which is {record.outcome}"
+    told_it = {read.outcome or read.told, read.told or read.outcome} - (set() if read.undisturbed else {""})
+    for outcome in sorted(told_it - {record.outcome}) if last else ():
+        yield f"{read.reader} was told {outcome or 'nothing'} of {record.stream}, which is {record.outcome}"
     completed, told = record.outcome == "completed" and last, read.end is End.TOLD
     # A provider's own failure is said in the payload; nothing is added after it, and the answer ends as framed.
     said = completed or (record.outcome == "provider_error" and log in _sent(history, record.turn))
@@ -185,15 +192,16 @@ def _sent(history: History, turn: str) -> list[bytes]:
 
 
 def stops_only_when_asked(history: History) -> Iterator[str]:
-    """I6: the provider loses its client where somebody stopped the stream or its server died, and only there."""
+    """I6: the provider loses its client where somebody stopped the stream or its server died, and only there; and it
+    does lose it where the stream ended before it did."""
     stoppable = {turn.name for turn in history.turns if turn.stoppable}
     for call in history.calls:
         if call.disconnected and call.turn not in stoppable:
             yield f"call {call.number} of {call.turn} was left by its client, and nobody had asked for that"
     for stream, record in _sealed(history).items():
         for call in _billed(history, record.turn):
-            if record.outcome == "cancelled" and call.ended_s is None:
-                yield f"{stream} is cancelled, and call {call.number} of {record.turn} goes on"
+            if record.outcome != "completed" and call.ended_s is None:
+                yield f"{stream} is {record.outcome}, and call {call.number} of {record.turn} goes on"
 
 
 def settled(history: History) -> Iterator[str]:
@@ -225,11 +233,16 @@ def private(history: History) -> Iterator[str]:
             yield f"{probe.route} of {probe.stream} lets a stranger in: {probe.foreign[0]}"
         if probe.foreign != probe.unknown:
             yield f"{probe.route} of {probe.stream} answers a stranger {probe.foreign}, of no stream {probe.unknown}"
+    for listing in history.listings:
+        if listing.stream.encode() in listing.body:
+            yield f"{listing.stream} is in a stranger's list"
 
 
 def live(history: History) -> Iterator[str]:
-    """Nobody waits in silence."""
+    """Nobody waits in silence, or for ever."""
     for read in history.reads:
+        if read.end is End.OPEN:
+            yield f"{read.reader} has got no end after {read.ended_s - read.began_s:.1f} s"
         if read.silence_s > history.bounds.silence_s:
             yield f"{read.reader} heard nothing for {read.silence_s:.1f} s"
 

@@ -22,6 +22,8 @@ class End(Enum):
     """The reader itself went away, or was made to."""
     TOLD = "told"
     """Clean, and the failure was said in it: an in-band error, or the end event of `live=events`."""
+    OPEN = "open"
+    """Not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class Read:
     """It gets events only: between and after them, what is no event may be missing. Else not a byte may."""
     end: End
     outcome: str = ""
-    """What the answer itself said of it; empty where it did not."""
+    """What the head of the answer said of it; empty where it did not."""
+    told: str = ""
+    """What the end event of `live=events` said of it."""
     live: bool = True
     """It promised to go on to the end of the stream. Else it is a page, that may end before."""
     began_s: float
@@ -65,7 +69,7 @@ class Read:
     silence_s: float = 0
     """The longest that it got nothing at all, keep-alives included, while it waited."""
     undisturbed: bool = False
-    """No fault was there while it read, so that it must get to the end."""
+    """No fault was there while it read, and all was over: it must get to the end, and be told the outcome."""
 
     @property
     def reached(self) -> int:
@@ -150,12 +154,22 @@ class Probe:
     unknown: tuple[int, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The list of streams that a stranger to this one was given."""
+
+    stream: str
+    body: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """How long and how much is right, for this server as configured."""
 
     silence_s: float = 20
     """No live reader hears nothing at all for longer."""
+    end_s: float = 40
+    """When nothing is done any more, every answer has ended and every stream is sealed within this."""
     settle_s: float = 20
     """A stream whose server died is sealed within this."""
     growth_bytes: int = 64 * 2**20
@@ -172,9 +186,10 @@ class History:
     calls: list[Call] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
+    listings: list[Listing] = field(default_factory=list)
     growth: dict[str, int] = field(default_factory=dict)
     """Process to the bytes that it grew by."""
     traces: dict[str, bytes] = field(default_factory=dict)
-    """Where from (a log, a store's file) to all of it."""
+    """Where from (a log, a store's file, the head of an answer, a refusal) to all of it."""
     canaries: tuple[bytes, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)

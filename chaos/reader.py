@@ -18,6 +18,7 @@ ENDED = b"event: resumestream.end\n"
 _ASKED = re.compile(r"[?&]offset=(?:s\d\d\.)?(\d+)(?:&|$)")
 LAST = 65536
 """In so many bytes lies the last event."""
+_TOLD = re.compile(rb'event: resumestream.end\ndata: .*?"outcome": ?"(\w+)"')
 _ID = re.compile(rb"id: (?:s(\d\d)\.)?(\d{16})(\r?\n)\r?\n\Z")
 _OFFSET = re.compile(r"(?:s(\d\d)\.)?(\d+)")
 
@@ -25,6 +26,8 @@ CREDENTIALS = ("authorization", "x-goog-api-key")
 
 Form = Literal["bytes", "events"]
 """`bytes`: the payload as it was sent. `events`: for EventSource, each event with its offset as id."""
+LIVE: Mapping[Form, str] = {"bytes": "tail", "events": "events"}
+"""How each is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,13 @@ class Request:
     live: bool = True
     undisturbed: bool = False
     """No fault is there any more."""
+
+    @property
+    def asked(self) -> int | None:
+        """The byte to begin at, however that is said; None: it is not."""
+        named = self.headers.get("last-event-id") or self.headers.get("stream-offset")
+        found = _OFFSET.fullmatch(named) if named else _ASKED.search(self.path)
+        return int(found.groups()[-1]) if found else None
 
     @property
     def credential(self) -> dict[str, str]:
@@ -142,29 +152,35 @@ class Reader:
         return bytes(self._body)
 
     @property
+    def not_payload(self) -> bytes:
+        """What the server itself said: the head, and a refusal."""
+        head = "".join(f"{name}: {value}\n" for name, value in self.headers.items()).encode()
+        return head + (self.body if self.status >= 300 else b"")
+
+    @property
     def stream(self) -> str:
         return self.headers.get("stream-id", "")
 
     def read(self) -> Read:
-        """So far; `left` while it goes on."""
+        """So far."""
         with self._changed:
             segment, start = _position(self.headers.get("stream-offset", "0"))
             ok = self.status == 200
             events = self.request.form == "events"
             pieces = () if not ok else _events(self.body) if events else _whole(start, self.body)
-            asked = _ASKED.search(self.request.path)
             return Read(
                 reader=self.name,
                 turn=self.request.turn,
                 stream=self.stream,
                 status=self.status,
                 segment=segment,
-                asked=int(asked[1]) if asked and ok else None,
+                asked=self.request.asked if ok else None,
                 at=start if "stream-offset" in self.headers else None,
                 pieces=pieces,
                 events=events,
-                end=self.end or End.LEFT,
+                end=self.end or End.OPEN,
                 outcome=self.headers.get("stream-outcome", ""),
+                told=told[1].decode() if events and (told := _TOLD.search(self.body)) else "",
                 live=self.request.live and ok,
                 began_s=self._began_s,
                 ended_s=self._ended_s or time.monotonic(),

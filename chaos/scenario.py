@@ -8,19 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .actions import Action, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw
+from .actions import Action, OnWorker
 from .aftermath import observe
 from .checker import Violation, check
 from .dialects import Dialect
-from .disk import FillDisk
 from .history import Bounds, History, Turn
 from .process import Failed
 from .server import COMMANDS, CONFIGURATIONS, EMBEDDED, Configuration, Options, Target
 from .stage import UPSTREAM, Stage
 
 LOOPS = list(COMMANDS)
-OF_PROCESSES = (FillDisk, Freeze, Gone, Kill, Start, Stop, Terminate, Thaw)
-"""Actions on the server's own processes: not for one that somebody else runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +55,7 @@ class Scenario:
     @property
     def anywhere(self) -> bool:
         """It can be played against a server that somebody else runs and configures."""
-        ours = any(isinstance(step, OF_PROCESSES) for step in self.steps)
+        ours = any(isinstance(step, OnWorker) for step in self.steps)
         return not ours and self.workers == 1 and self.options == Options()
 
 
@@ -77,6 +74,11 @@ class Verdict:
     @property
     def held(self) -> bool:
         return not self.violations and not self.failure
+
+    @property
+    def told(self) -> str:
+        """Why it did not hold: a violation a line, or the failure."""
+        return "\n".join(map(str, self.violations)) or self.failure
 
 
 def play(scenario: Scenario, configuration: Configuration, directory: Path, *, target: Target = EMBEDDED) -> Verdict:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .dialects import Dialect
-from .ports import free_port
+from .ports import Port
 from .process import DEADLINE_S, Process
 
 StoreKind = Literal["memory", "sqlite", "filesystem"]
@@ -31,7 +31,7 @@ COMMANDS: Mapping[Loop, list[str]] = {
     "asyncio": [sys.executable, *_UVICORN, "{app}"],
     "trio": [sys.executable, *_HYPERCORN, "{app}"],
 }
-SERVES = r"running on http://127\.0\.0\.1:\d+|Running on http://127\.0\.0\.1:\d+"
+SERVES = r"(?i)running on http://127\.0\.0\.1:\d+"
 MOUNT = "/llm"
 
 
@@ -153,12 +153,11 @@ class Server:
             "policy": options.policy,
         }
         environment = {**os.environ, "CHAOS_TARGET": json.dumps(target)}
-        self.workers = []
-        for number in range(1, workers + 1):
-            port = free_port()
-            command = [part.format(port=port, app=app) for part in COMMANDS[configuration.loop]]
+        self.workers, self._ports = [], [Port() for _ in range(workers)]
+        for number, port in enumerate(self._ports, 1):
+            command = [part.format(port=port.number, app=app) for part in COMMANDS[configuration.loop]]
             log = directory / f"worker-{number}.log"
-            self.workers.append(Worker(number, command, environment, log, f"http://127.0.0.1:{port}{MOUNT}"))
+            self.workers.append(Worker(number, command, environment, log, f"http://127.0.0.1:{port.number}{MOUNT}"))
 
     def __enter__(self) -> Server:
         try:
@@ -172,6 +171,8 @@ class Server:
     def __exit__(self, *exc: object) -> None:
         for worker in self.workers:
             worker.kill()
+        for port in self._ports:
+            port.close()
 
 
 class Elsewhere:

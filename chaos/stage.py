@@ -70,6 +70,7 @@ class Stage:
         self.background: list[Future[None]] = []
         """What goes on beside the steps."""
         self.probes: list[Probe] = []
+        self._over = False
         self.faulted_s: float | None = None
         """When the last fault was that may have ended streams."""
 
@@ -86,15 +87,19 @@ class Stage:
                 name = f"worker-{worker.number}"
                 self._links[name] = proxy.link(name, worker.url)
             self._before = {worker.pid: worker.resident_bytes() for worker in self.workers if worker.pid}
+            stack.callback(self._leave)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _leave(self) -> None:
+        self._over = True
         for reader in list(self.readers.values()):
             reader.leave()
         for caller in self.callers.values():
             caller.kill()
-        self._stack.close()
 
     def _server(self) -> AbstractContextManager[Server | Elsewhere]:
         if self._target.url:
@@ -123,7 +128,9 @@ class Stage:
         return self._links[name]
 
     def begin(self, label: str, worker: int, request: Request, *, slow_s: float = 0, direct: bool = False) -> None:
-        """A reader through the link in front of a worker; `direct`: past it."""
+        """A reader through the link in front of a worker; `direct`: past it. Raises Failed where all is over."""
+        if self._over:  # for what goes on in the background
+            raise Failed(f"{label} came too late")
         if label in self.readers:
             raise ValueError(f"two readers are called {label}")
         url = self.worker(worker).url if direct else self._front(worker)

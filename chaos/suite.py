@@ -5,21 +5,20 @@ What is played has a code that replays it: `SCENARIO@CONFIGURATION`, or a campai
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
-from queue import Queue
+from queue import SimpleQueue
 from random import Random
 
-from .campaign import Schedule, campaign, drawn
+from .campaign import campaign
+from .players import players, playing
 from .scenario import Scenario, Verdict, play
 from .scenarios import SCENARIOS
+from .schedule import Schedule, drawn
 from .server import CONFIGURATIONS, EMBEDDED, Configuration, Target
 
 ELSEWHERE = "elsewhere"
@@ -32,10 +31,12 @@ class Played:
     verdict: Verdict
     logs: str = ""
     """Where everything that it wrote was kept; empty: it held, and nothing was."""
+    target: Target = EMBEDDED
 
     @property
     def replay(self) -> str:
-        return f"python -m chaos replay {self.code}"
+        elsewhere = f" --target {self.target.url} --port {self.target.port}" if self.target.url else ""
+        return f"python -m chaos replay {self.code}{elsewhere}"
 
 
 def codes(names: Sequence[str], configurations: Sequence[str], target: Target) -> list[str]:
@@ -54,36 +55,45 @@ def codes(names: Sequence[str], configurations: Sequence[str], target: Target) -
 
 def perform(code: str, target: Target = EMBEDDED) -> Played:
     """Play it. Whatever goes wrong is in the verdict; only then its directory stays. Raises ValueError for no code."""
-    scenario, configuration = _parsed(code)
-    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    scenario, configuration = parsed(code, target)
     began = time.monotonic()
-    try:
-        verdict = play(scenario, configuration, directory, target=target)
-    except Exception:
-        seconds = time.monotonic() - began
-        verdict = Verdict(scenario=scenario.name, configuration="", failure=traceback.format_exc(), seconds=seconds)
-    verdict = replace(verdict, configuration=code.partition("@")[2] or str(configuration))
-    if not verdict.held:
-        return Played(code, verdict, str(directory))
-    shutil.rmtree(directory)
-    return Played(code, verdict)
+    with playing() as directory:
+        try:
+            verdict = play(scenario, configuration, directory, target=target)
+        except Exception:
+            seconds = time.monotonic() - began
+            verdict = Verdict(scenario=scenario.name, configuration="", failure=traceback.format_exc(), seconds=seconds)
+        verdict = replace(verdict, configuration=code.partition("@")[2] or str(configuration))
+        if not verdict.held:
+            return Played(code, verdict, str(directory), target)
+        shutil.rmtree(directory)
+        return Played(code, verdict, target=target)
 
 
-def _parsed(code: str) -> tuple[Scenario, Configuration]:
+def parsed(code: str, target: Target) -> tuple[Scenario, Configuration]:
+    """What a code stands for: of a cell, with the dialect that it has in its row. Raises ValueError."""
     name, at, where = code.partition("@")
     if not at:
         schedule = Schedule.parse(code)
+        if target.url:
+            raise ValueError("random schedules kill and freeze: nothing for a server that somebody else runs")
         return schedule.scenario(), schedule.configuration
-    found = {str(each): each for each in CONFIGURATIONS} | {ELSEWHERE: CONFIGURATIONS[0]}
-    if name not in SCENARIOS or where not in found:
-        raise ValueError(f"not a cell: {code!r}; `python -m chaos list` has all scenarios and configurations")
-    return SCENARIOS[name], found[where]
+    if name not in SCENARIOS:
+        raise ValueError(f"not a cell: {code!r}; `python -m chaos list` has all scenarios")
+    scenario = SCENARIOS[name]
+    cells = {str(cell): cell for cell in scenario.configurations(thorough=True)}
+    if target.url:
+        cells = {ELSEWHERE: CONFIGURATIONS[0]} if scenario.anywhere else {}
+    if where not in cells:
+        at = f"against {target.url}" if target.url else "without --target"
+        raise ValueError(f"not a cell: {code!r}; {at}, {name} is played at: {', '.join(cells) or 'nothing'}")
+    return scenario, cells[where]
 
 
 def perform_all(todo: Iterable[str], target: Target, jobs: int) -> Iterator[Played]:
     """In `jobs` processes, as they end."""
     todo = iter(todo)
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with players(jobs) as pool:
         running: set[Future[Played]] = set()
         while True:
             while len(running) < jobs and (code := next(todo, None)) is not None:
@@ -106,28 +116,26 @@ def soak(cells: Sequence[str], seconds: float, seed: int, *, schedules: bool) ->
 
 
 def campaigns(seed: int, seconds: float, examples: int, jobs: int) -> Iterator[Played]:
-    """One campaign a process, from `seed` on. All that was played; what failed comes once, as small as it could be."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        queue: Queue[Played | None] = manager.Queue()
-        running = [pool.submit(_campaign, seed + job, seconds, examples, queue) for job in range(jobs)]
+    """So many at once, from `seed` on. All that was played; what failed comes once, as small as it could be."""
+    told: SimpleQueue[Played | None] = SimpleQueue()
+
+    def one(number: int) -> None:
+        played: dict[str, Played] = {}
+
+        def perform_there(code: str) -> Verdict:
+            played[code] = pool.submit(perform, code).result()
+            if played[code].verdict.held:
+                told.put(played[code])
+            return played[code].verdict
+
+        if failed := campaign(number, examples=examples, within_s=seconds, perform=perform_there):
+            told.put(played[failed.scenario])
+
+    with ThreadPoolExecutor(jobs) as threads, players(jobs) as pool:
+        running = [threads.submit(one, seed + job) for job in range(jobs)]
         for job in running:
-            job.add_done_callback(lambda _: queue.put(None))
+            job.add_done_callback(lambda _: told.put(None))
         for _ in running:
-            yield from iter(queue.get, None)
+            yield from iter(told.get, None)
         for job in running:
             job.result()
-
-
-def _campaign(seed: int, seconds: float, examples: int, queue: Queue[Played | None]) -> None:
-    played: dict[str, Played] = {}
-
-    def one(code: str) -> Verdict:
-        played[code] = perform(code)
-        if played[code].verdict.held:
-            queue.put(played[code])
-        return played[code].verdict
-
-    failed = campaign(seed, examples=examples, within_s=seconds, perform=one)
-    if failed:
-        queue.put(played[failed.scenario])

@@ -19,15 +19,13 @@ import requests
 import toxiproxy
 import toxiproxy.api
 
-from .ports import free_port
+from .ports import Port
 from .process import Failed, Process
 
 Direction = Literal["upstream", "downstream"]
 """`upstream`: from the one who connected. `downstream`: to it."""
 
 TIMEOUT_S = 3.0
-STARTS = 5
-"""The port that was free a moment ago may be taken: so many tries."""
 
 
 class NoServer(Exception):
@@ -120,9 +118,6 @@ class Link:
     def trickle(self, size: int = 7, delay_us: int = 500) -> None:
         self.add("slicer", average_size=size, size_variation=0, delay=delay_us)
 
-    def delay(self, latency_ms: int) -> None:
-        self.add("latency", latency=latency_ms, jitter=0)
-
     def _set_enabled(self, enabled: bool) -> None:
         response = toxiproxy.api.requests.post(self._api, json={"enabled": enabled})
         if response.status_code != 200 or response.json()["enabled"] is not enabled:
@@ -133,29 +128,23 @@ class Toxiproxy:
     """`with Toxiproxy(log) as server: link = server.link("provider", url)`."""
 
     def __init__(self, log: Path) -> None:
-        binary = find_server()
-        failure: Failed | None = None
-        for _ in range(STARTS):
-            port = free_port()
-            self._process = Process([binary, "-host", "127.0.0.1", "-port", str(port)], log)
-            try:
-                self._process.wait_for("Starting Toxiproxy HTTP server|Starting HTTP server")
-                self._api = f"http://127.0.0.1:{port}"
-                toxiproxy.api.requests.get(f"{self._api}/version").raise_for_status()
-                break
-            except Failed as error:
-                self._process.kill()
-                failure = error
-        else:
-            raise Failed(f"toxiproxy-server did not start in {STARTS} tries: {failure}")
+        self._port = Port()
+        self._process = Process([find_server(), "-host", "127.0.0.1", "-port", str(self._port.number)], log)
+        try:
+            self._process.wait_until(self._port.taken, "listened")  # it says so before it does
+        except BaseException:
+            self._port.close()
+            raise
+        self._api = f"http://127.0.0.1:{self._port.number}"
         self._client = toxiproxy.Toxiproxy()
-        self._client.update_api_consumer("127.0.0.1", port)
+        self._client.update_api_consumer("127.0.0.1", self._port.number)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._process.kill()
+        self._port.close()
 
     def link(self, name: str, url: str, *, port: int = 0) -> Link:
         """From that port, or else a free one, to the server at `url`."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chaos import checker
-from chaos.history import Bounds, Call, End, Heard, History, Piece, Probe, Read, Record, Turn
+from chaos.history import Bounds, Call, End, Heard, History, Listing, Piece, Probe, Read, Record, Turn
 
 EVENTS = tuple(b"data: %d\n\n" % number for number in range(8))
 BODY = b"".join(EVENTS)
@@ -65,11 +65,12 @@ def completed() -> History:
             a_read(reader="who left", pieces=(Piece(0, BODY[:HALF]),), end=End.LEFT),
             a_read(reader="device", asked=HALF, at=HALF, pieces=(Piece(HALF, BODY[HALF:]),)),
             a_read(reader="tab", events=True, pieces=pieces(*range(8))),
-            a_read(reader="afterwards", undisturbed=True),
+            a_read(reader="afterwards", undisturbed=True, outcome="completed"),
         ],
         heard=[Heard(reader="sdk", turn="turn", text="all of it", finished=True)],
         calls=[a_call()],
         records=[a_record(), a_record(asked="worker 2")],
+        listings=[Listing("S", b'{"streams": []}')],
         probes=[Probe(route="GET", stream="S", foreign=NOT_FOUND, unknown=NOT_FOUND)],
         growth={"worker 1": 1000},
         traces={"log": b"serving"},
@@ -85,7 +86,7 @@ def truncated() -> History:
         turns=[Turn(name="turn", text="all of it", outcomes=frozenset({"truncated"}))],
         reads=[
             a_read(pieces=half, end=End.CUT),
-            a_read(reader="tab", events=True, pieces=pieces(0, 1, 2, 3), end=End.TOLD),
+            a_read(reader="tab", events=True, pieces=pieces(0, 1, 2, 3), end=End.TOLD, told="truncated"),
             a_read(reader="late", pieces=half, end=End.CUT, outcome="truncated", undisturbed=True),
             a_read(reader="page", pieces=half, live=False),
         ],
@@ -116,11 +117,19 @@ def provider_failed() -> History:
         turns=[Turn(name="turn", outcomes=frozenset({"provider_error"}))],
         reads=[
             a_read(status=429, pieces=(), outcome="provider_error"),
-            a_read(reader="late", pieces=(Piece(0, body),), undisturbed=True),
+            a_read(reader="late", pieces=(Piece(0, body),), undisturbed=True, outcome="provider_error"),
         ],
         calls=[a_call(sent=body, status=429, refused=True)],
         records=[a_record(outcome="provider_error", payload={1: body})],
     )
+
+
+def provider_broke() -> History:
+    """The provider's own 500 is its word."""
+    history = provider_failed()
+    history.reads = [replace(read, status=500) if read.status == 429 else read for read in history.reads]
+    history.calls = [replace(call, status=500) for call in history.calls]
+    return history
 
 
 def cancelled() -> History:
@@ -156,7 +165,17 @@ def going_down() -> History:
     return history
 
 
-GOOD = (completed, truncated, failed_over, provider_failed, cancelled, not_asked, with_comments, going_down)
+GOOD = (
+    completed,
+    truncated,
+    failed_over,
+    provider_failed,
+    provider_broke,
+    cancelled,
+    not_asked,
+    with_comments,
+    going_down,
+)
 
 
 @pytest.mark.parametrize("good", GOOD, ids=lambda good: good.__name__)
@@ -248,6 +267,8 @@ BAD: list[tuple[str, Callable[[], History], Change, str]] = [
     ("I2", completed, reads("device", at=0, pieces=(Piece(0, BODY),)), "device asked for byte 36 and got those from 0"),
     ("I2", completed, reads("device", pieces=(Piece(HALF + 1, BODY[HALF + 1 :]),)), "device got nothing of bytes 36"),
     ("I2", completed, reads("who left", pieces=(Piece(0, b"data: 9"),)), "who left got other bytes"),
+    ("I2", completed, reads(stream=""), "caller got 72 bytes of no stream"),
+    ("I2", completed, reads(stream="", pieces=(), end=End.CUT), "caller got 0 bytes of no stream"),
     ("I2", completed, records("worker 2", payload={1: BODY[:HALF]}), "worker 2 has 36 of 72 bytes of S"),
     ("I2", completed, records("worker 2", payload={1: OTHER}), "worker 2 has other bytes in S"),
     # byte-exact
@@ -269,6 +290,7 @@ BAD: list[tuple[str, Callable[[], History], Change, str]] = [
     ("I5", truncated, records(state="pending", outcome="", sealed_after_s=None), "S of turn is still pending"),
     ("I5", completed, records("worker 2", detail="other"), "says worker 1, completed (other) says worker 2"),
     ("I5", truncated, plus("records", a_record(asked="worker 2", outcome="stalled", payload={1: BODY[:HALF]})), "stal"),
+    ("I5", completed, records("worker 2", payload={1: BODY[:HALF]}), "S ended elsewhere, says worker 1"),
     ("I5", truncated, turns(outcomes=frozenset({"stalled"})), "turn is truncated (fin), not stalled"),
     ("I5", not_asked, turns(outcomes=frozenset({"completed"})), "turn has no outcome"),
     ("I5", completed, both(minus("records"), minus("reads"), minus("heard")), "turn has no outcome"),
@@ -282,6 +304,11 @@ BAD: list[tuple[str, Callable[[], History], Change, str]] = [
     ("I5", truncated, reads("tab", pieces=pieces(0, 1)), "tab got the end of S at 18 of 36 bytes"),
     ("I5", completed, reads("tab", end=End.TOLD), "tab was told that S failed, which completed"),
     ("I5", truncated, reads("late", outcome="completed"), "late was told completed of S, which is truncated"),
+    ("I5", truncated, reads("late", outcome=""), "late was told nothing of S, which is truncated"),
+    ("I5", truncated, reads("tab", told="stalled"), "tab was told stalled of S, which is truncated"),
+    ("I5", truncated, reads("tab", told="stalled", outcome="truncated"), "tab was told stalled of S"),
+    ("I5", truncated, reads("tab", outcome="stalled"), "tab was told stalled of S"),
+    ("I5", truncated, reads(status=500, pieces=(), end=End.CUT), "caller got 500, which is no outcome"),
     ("I5", truncated, reads(status=502, pieces=(), outcome="stalled"), "caller was told stalled"),
     ("I5", provider_failed, reads(outcome="truncated"), "caller was told truncated"),
     ("I5", completed, reads("afterwards", end=End.CUT), "afterwards, which nothing disturbed, got no end of S"),
@@ -297,6 +324,7 @@ BAD: list[tuple[str, Callable[[], History], Change, str]] = [
     ("I6", truncated, calls(disconnected=True), "call 1 of turn was left by its client"),
     ("I6", cancelled, turns(stoppable=False), "call 1 of turn was left by its client"),
     ("I6", cancelled, calls(disconnected=False, ended_s=None), "S is cancelled, and call 1 of turn goes on"),
+    ("I6", truncated, calls(ended_s=None), "S is truncated, and call 1 of turn goes on"),
     # dead drains
     ("I7", truncated, records(sealed_after_s=20.5), "S was sealed 20.5 s after the fault"),
     ("I7", completed, records("worker 2", sealed_after_s=60), "S was sealed 60.0 s after the fault"),
@@ -310,8 +338,10 @@ BAD: list[tuple[str, Callable[[], History], Change, str]] = [
     ("I10", completed, probes(foreign=(403, b"not yours")), "GET of S answers a stranger (403"),
     ("I10", completed, probes(foreign=(404, b"no such stream of yours")), "GET of S answers a stranger (404"),
     ("I10", completed, probes(foreign=(200, b""), unknown=(200, b"")), "GET of S lets a stranger in: 200"),
+    ("I10", completed, plus("listings", Listing("S", b'{"streams": [{"id": "S"}]}')), "S is in a stranger's list"),
     # silence
     ("live", completed, reads(silence_s=20.1), "caller heard nothing for 20.1 s"),
+    ("live", completed, reads(end=End.OPEN), "caller has got no end after 1.0 s"),
     ("live", truncated, reads("late", silence_s=300), "late heard nothing for 300.0 s"),
 ]
 

@@ -14,11 +14,13 @@ import pytest
 
 from chaos.dialects import BLOCK, PATHS, Dialect, error_in
 from chaos.history import End
+from chaos.process import Failed
 from chaos.reader import Reader, Request
-from chaos.scenario import Scenario
+from chaos.scenario import Scenario, Verdict
 from chaos.scenarios import FAMILIES, SCENARIOS
-from chaos.server import CONFIGURATIONS, Configuration, Options
+from chaos.server import CONFIGURATIONS, EMBEDDED, Configuration, Options, Target
 from chaos.stage import Between, Stage
+from chaos.suite import Played, parsed
 from resumestream.framing import with_id
 from resumestream.testing.provider import Script
 from resumestream.testing.provider.plan import plan
@@ -69,6 +71,38 @@ def test_what_must_be_written_down_is_played_on_a_store_that_lasts(scenario: Sce
     assert scenario.durable or (scenario.workers == 1 and not names & {"Kill", "Stop", "Terminate", "FillDisk"})
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=lambda scenario: scenario.name)
+def test_a_cells_code_has_its_dialect(scenario: Scenario) -> None:
+    """What is played by its code is the cell of the table, and not that store and loop with some dialect."""
+    for cell in scenario.configurations():
+        assert parsed(f"{scenario.name}@{cell}", EMBEDDED) == (scenario, cell)
+
+
+@pytest.mark.parametrize(
+    ("code", "target"),
+    [
+        ("caller-killed@elsewhere", EMBEDDED),
+        ("caller-killed@sqlite-trio", Target(url="http://127.0.0.1:1")),
+        ("buffer-killed@elsewhere", Target(url="http://127.0.0.1:1")),
+        ("buffer-killed@memory-trio", EMBEDDED),
+    ],
+)
+def test_what_is_played_elsewhere_or_nowhere_is_no_cell_here(code: str, target: Target) -> None:
+    with pytest.raises(ValueError, match="not a cell"):
+        parsed(code, target)
+
+
+def test_no_random_schedule_is_played_elsewhere() -> None:
+    with pytest.raises(ValueError, match="that somebody else runs"):
+        parsed("sqlite-trio,hold.1,none", Target(url="http://127.0.0.1:1"))
+
+
+def test_a_replay_names_its_target() -> None:
+    verdict = Verdict(scenario="one", configuration="elsewhere", seconds=1)
+    elsewhere = Played("one@elsewhere", verdict, target=Target(url="http://127.0.0.1:1/llm", port=99))
+    assert elsewhere.replay == "python -m chaos replay one@elsewhere --target http://127.0.0.1:1/llm --port 99"
+
+
 # --- what a cell draws -----------------------------------------------------------------------------------------------
 
 
@@ -81,11 +115,19 @@ def test_a_cell_draws_the_same_numbers_each_time(tmp_path: Path) -> None:
     assert drawn("one")[1] != {"at_byte": Between(0, 10**9), "fault": "fin"}
 
 
+def test_who_comes_when_all_is_over_is_refused(tmp_path: Path) -> None:
+    """What went on in the background of a scenario does not get at the servers of the next one."""
+    stage = Stage(tmp_path, Configuration("memory", "trio"), Options())
+    stage._leave()
+    with pytest.raises(Failed, match="late came too late"):
+        stage.begin("late", 1, Request(turn="turn", path="/"))
+
+
 # --- what is seen of an answer ---------------------------------------------------------------------------------------
 
 
 def _answer(dialect: Dialect, script: Script) -> bytes:
-    return plan(script, 1, "POST", PATHS[dialect], b'{"stream": true}', None).body
+    return plan(script, 1, "POST", PATHS[dialect], b'{"stream": true}', None, {}).body
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))

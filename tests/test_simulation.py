@@ -26,6 +26,7 @@ FOUND = {
     "byte-dropped": {"I3", "I4"},
     "bytes-swapped": {"I2"},
     "called-again-after-a-death": {"I1"},
+    "capped-completes": {"I3"},
     "claim-not-compared": {"I1"},
     "key-not-looked-up": {"I1"},
     "page-skipped": {"I2"},

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from ..actions import Ended, Freeze, Gone, Held, Kill, Post, Read, Release, Script, Sealed, Start, Stop, Terminate, Thaw
-from ..crowds import Load, Loaded
+from ..actions import (
+    Answered,
+    Attached,
+    CaughtUp,
+    Ended,
+    Freeze,
+    Gone,
+    Held,
+    Kill,
+    Load,
+    Loaded,
+    Lost,
+    Pass,
+    Post,
+    Read,
+    Release,
+    Script,
+    Sealed,
+    Start,
+    Stop,
+    Terminate,
+    Thaw,
+)
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..server import Options
-from ..waits import Answered, Attached, CaughtUp, Lost, Pass
 from .parts import BEGUN, COMPLETED, EVERY, INTERRUPTED, TOKENS
 
 DIES = (Turn(name="turn", outcomes=INTERRUPTED, stoppable=True),)
@@ -55,7 +75,15 @@ SCENARIOS = (
         what="It is killed once more as soon as it is back: recovery may be interrupted as well.",
         turns=DIES,
         durable=True,
-        steps=(*BEGUN, Kill(), Start(), Kill(), Start(), Post(turn="turn", label="again")),
+        steps=(
+            *BEGUN,
+            Kill(),
+            Start(),
+            Kill(),
+            Start(),
+            Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
     Scenario(
         name="buffer-killed-beside-another",

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from ..actions import Arm, Cut, Ended, Heal, Held, Leave, Post, Read, Release, Script, Stall, Trespass
+from ..actions import (
+    Answered,
+    Arm,
+    Attached,
+    CaughtUp,
+    Cut,
+    Ended,
+    Heal,
+    Held,
+    Leave,
+    Played,
+    Post,
+    Read,
+    Release,
+    Script,
+    Stall,
+    Trespass,
+)
 from ..history import End, Turn
 from ..scenario import Scenario
-from ..waits import Answered, Attached, CaughtUp, Played
 from .parts import BEGUN, COMPLETED, EVERY, TOKENS
 
 TURNS = (Turn(name="turn", outcomes=COMPLETED),)
@@ -32,7 +48,14 @@ SCENARIOS = (
         what="The caller ends its connection in good order, and that is no stop either.",
         turns=TURNS,
         dialects=EVERY,
-        steps=(*BEGUN, Leave("caller", reset=False), Release(), Played(), Post(turn="turn", label="again")),
+        steps=(
+            *BEGUN,
+            Leave("caller", reset=False),
+            Release(),
+            Played(),
+            Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CLEAN,)),
+        ),
     ),
     Scenario(
         name="caller-killed-early",

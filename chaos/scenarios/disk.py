@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from ..actions import Ended, Post, Read, Release, Sealed
-from ..disk import FillDisk, FreeDisk
+from ..actions import Answered, Ended, FillDisk, FreeDisk, Post, Read, Release, Sealed
 from ..history import End, Turn
 from ..scenario import Scenario
-from ..waits import Answered
 from .parts import BEGUN, COMPLETED, EVERY, INTERRUPTED, WHOLE
 
 NEW = Turn(name="new", outcomes=COMPLETED)
@@ -50,6 +48,7 @@ SCENARIOS = (
             Post(turn="new", label="new"),
             Answered("new", (200,), (End.CLEAN,)),
             Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
         ),
     ),
 )

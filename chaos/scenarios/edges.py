@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from ..actions import Ended, Held, Kill, Leave, Post, Read, Release, Script, Sealed, Start
-from ..crowds import Race, Reconnect
+from ..actions import (
+    Answered,
+    Attached,
+    Call,
+    CaughtUp,
+    Ended,
+    Heard,
+    Held,
+    Kill,
+    Leave,
+    Lost,
+    Post,
+    Race,
+    Read,
+    Reconnect,
+    Release,
+    Script,
+    Sealed,
+    Start,
+)
 from ..history import Bounds, End, Turn
 from ..scenario import Scenario
-from ..sdks import Call, Heard
 from ..server import Options
 from ..stage import PROMPT
-from ..waits import Answered, Attached, CaughtUp, Lost
 from .failover import BREAKS, TWO, fallbacks
 from .parts import (
     BEGUN,

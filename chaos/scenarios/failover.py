@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..actions import Cut, Ended, Held, Post, Read, Release, Script, Sealed
+from ..actions import Answered, Attached, CaughtUp, Cut, Ended, Held, Post, Read, Release, Script, Sealed
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..server import Options
 from ..stage import UPSTREAM, Between
-from ..waits import Answered, Attached, CaughtUp
 from .parts import COMPLETED, EVERY, TOKENS, TRUNCATED, WHOLE
 
 BACKUP = "backup"
@@ -73,7 +72,14 @@ SCENARIOS = (
         turns=(Turn(name="turn", outcomes=TRUNCATED),),
         upstreams=TWO,
         options=fallbacks(),
-        steps=(BREAKS, Post(turn="turn"), Ended("caller"), Sealed(), Post(turn="turn", label="again")),
+        steps=(
+            BREAKS,
+            Post(turn="turn"),
+            Ended("caller"),
+            Sealed(),
+            Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
     Scenario(
         name="failover-by-segment",
@@ -103,6 +109,14 @@ SCENARIOS = (
         turns=(Turn(name="turn", outcomes=TRUNCATED, calls=2),),
         upstreams=TWO,
         options=fallbacks(failover="segment"),
-        steps=(BREAKS, BREAKS, Post(turn="turn"), Ended("caller"), Sealed(), Post(turn="turn", label="again")),
+        steps=(
+            BREAKS,
+            BREAKS,
+            Post(turn="turn"),
+            Ended("caller"),
+            Sealed(),
+            Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
 )

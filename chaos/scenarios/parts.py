@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ..actions import Action, Held, Post, Script
+from ..actions import Action, CaughtUp, Held, Post, Script
 from ..dialects import PATHS, Dialect
 from ..provider import said
 from ..stage import Between
-from ..waits import CaughtUp
 
 EVERY: tuple[Dialect, ...] = tuple(PATHS)
 TOKENS = 60

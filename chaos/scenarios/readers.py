@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from ..actions import (
+    Answered,
     Arm,
+    CaughtUp,
     Cut,
     CutAfter,
     Ended,
+    Leave,
     Mend,
+    Pass,
     Pause,
     Post,
     Read,
+    Reconnect,
     Release,
     Resume,
     Script,
@@ -19,12 +24,10 @@ from ..actions import (
     Uncut,
     Until,
 )
-from ..crowds import Reconnect
 from ..history import Bounds, End, Turn
 from ..scenario import Scenario
 from ..server import Options
 from ..stage import Between
-from ..waits import Answered, CaughtUp
 from .parts import BEGUN, COMPLETED, EVERY, TOKENS
 
 TURNS = (Turn(name="turn", outcomes=COMPLETED),)
@@ -42,7 +45,7 @@ SCENARIOS = (
             CutAfter("worker-1", Between(1200, 2400)),
             Read(label="tab"),
             Release(),
-            Ended("tab"),
+            Answered("tab", (200,), (End.CUT,)),
             Ended("caller"),
             Uncut("worker-1"),
             Read(of="tab", label="back", offset="here"),
@@ -109,6 +112,23 @@ SCENARIOS = (
         turns=TURNS,
         bounds=Bounds(growth_bytes=12 * 2**20),
         steps=(*BEGUN, Reconnect(times=2000), Release(), Answered("caller", (200,), (End.CLEAN,))),
+    ),
+    Scenario(
+        name="readers-waiting",
+        what="The provider thinks for some seconds; who waits with EventSource hears that the server is there.",
+        turns=TURNS,
+        options=Options(policy={"keepalive_s": 0.5}),
+        bounds=Bounds(silence_s=3),
+        dialects=EVERY,
+        steps=(
+            *BEGUN,
+            Read(label="tab", form="events"),
+            CaughtUp("tab"),
+            Leave("caller"),
+            Pass(4.5),
+            Release(),
+            Answered("tab", (200,), (End.CLEAN,)),
+        ),
     ),
     Scenario(
         name="reader-slow",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..actions import CutAfter, Held, Kill, Post, Release, Start
+from ..actions import Call, CutAfter, Heard, Hears, Held, Kill, KillCaller, Post, Release, Start
 from ..history import Turn
 from ..scenario import Scenario
-from ..sdks import Call, Heard, Hears, KillCaller
 from ..stage import Between
 from .parts import COMPLETED, EVERY, HELD, INTERRUPTED, TEXT, TRUNCATED
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ..actions import Ended, Held, Post, Release, Script, Sealed
-from ..crowds import Race
+from ..actions import Answered, Attached, CaughtUp, Ended, Held, Post, Race, Release, Script, Sealed
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..stage import PROMPT, STRANGER, Between
-from ..waits import Answered, Attached, CaughtUp
 from .parts import BEGUN, COMPLETED, EVERY, TOKENS, TRUNCATED, WHOLE
 
 TURN = Turn(name="turn", outcomes=COMPLETED)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from ..actions import Cancel, Ended, Freeze, Held, Leave, Post, Read, Release, Script, Sealed, Stall, Thaw, Trespass
+from ..actions import (
+    Answered,
+    Attached,
+    Cancel,
+    CaughtUp,
+    Ended,
+    Freeze,
+    Held,
+    Leave,
+    Lost,
+    Pass,
+    Post,
+    Read,
+    Release,
+    Script,
+    Sealed,
+    Stall,
+    Thaw,
+    Trespass,
+)
 from ..history import End, Turn
 from ..scenario import Scenario
 from ..server import Options
-from ..waits import Answered, CaughtUp, Lost, Pass
 from .parts import BEGUN, CANCELLED, COMPLETED, EVERY, HELD, INTERRUPTED, TOKENS
 
 STOPPED = (Turn(name="turn", outcomes=CANCELLED, stoppable=True),)
@@ -26,6 +44,7 @@ SCENARIOS = (
             Answered("tab", (200,), (End.TOLD,)),
             Cancel(),
             Post(turn="turn", label="again"),
+            Answered("again", (200,), (End.CUT,)),
         ),
     ),
     Scenario(
@@ -49,7 +68,14 @@ SCENARIOS = (
         durable=True,
         workers=2,
         dialects=EVERY,
-        steps=(*BEGUN, Cancel(worker=2), Lost(), Ended("caller"), Post(turn="turn", label="again", worker=2)),
+        steps=(
+            *BEGUN,
+            Cancel(worker=2),
+            Lost(),
+            Ended("caller"),
+            Post(turn="turn", label="again", worker=2),
+            Answered("again", (200,), (End.CUT,)),
+        ),
     ),
     Scenario(
         name="stop-while-partitioned",
@@ -74,7 +100,15 @@ SCENARIOS = (
         what="A stop in the moment in which the answer goes on to its end: it has one of the two.",
         turns=(Turn(name="turn", outcomes=CANCELLED | COMPLETED, stoppable=True),),
         dialects=EVERY,
-        steps=(*BEGUN, Read(label="tab"), Release(), Cancel(), Ended("caller"), Post(turn="turn", label="again")),
+        steps=(
+            *BEGUN,
+            Read(label="tab"),
+            Release(),
+            Cancel(),
+            Ended("caller"),
+            Post(turn="turn", label="again"),
+            Attached(("caller", "again")),
+        ),
     ),
     Scenario(
         name="stop-by-a-stranger",

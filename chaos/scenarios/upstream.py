@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from ..actions import (
+    Answered,
     Arm,
+    Attached,
     Cut,
     CutAfter,
     Ended,
     Heal,
     Held,
     Mend,
+    Pass,
+    Played,
     Post,
     Read,
     Release,
@@ -23,7 +27,6 @@ from ..history import End, Turn
 from ..scenario import Scenario
 from ..server import Options
 from ..stage import Between
-from ..waits import Answered, Attached, Pass, Played
 from .parts import BEGUN, COMPLETED, EVERY, PROVIDER_ERROR, STALLED, TOKENS, TRUNCATED, WHOLE
 
 CUT = (Turn(name="turn", outcomes=TRUNCATED, stoppable=True),)

@@ -13,13 +13,17 @@ from typing import Any
 
 import anyio
 from anyio.abc import SocketAttribute
+from starlette.requests import Request
 
-from resumestream import claims, hub, tail, watch
+from resumestream import claims, hub, live, tail, watch
 from resumestream.drain import Drain
 from resumestream.endings import Ending
-from resumestream.errors import LeaseLost, StreamSealed
-from resumestream.http import access, forms, site
+from resumestream.errors import InvalidQuery, LeaseLost, StreamSealed
+from resumestream.http import access, forms, headers, site
+from resumestream.http.asks import Ask
+from resumestream.http.streams import Streams, _Read
 from resumestream.model import Lease, StreamId, StreamInfo
+from resumestream.offsets import Edge
 from resumestream.reads import Reads
 from resumestream.stores import SQLiteStore
 from resumestream.upstream.call import HttpAnswer
@@ -95,6 +99,16 @@ def end_cut() -> None:
     patch(forms, "ends_clean", lambda info: False)
 
 
+def never_sealed() -> None:
+    """An answer that is over is not sealed, and nobody looks after it."""
+
+    async def nothing(*args: Any) -> None:
+        pass
+
+    patch(Drain, "_seal", nothing)
+    patch(watch.Watch, "_rescue", nothing)
+
+
 def stop_kept_back() -> None:
     """A stop seals the stream, and the provider's connection stays open."""
     right = Wire.dial.__func__  # type: ignore[attr-defined]
@@ -136,6 +150,11 @@ def unfenced() -> None:
     patch(Drain, "fence", lambda self: None)
 
 
+def nothing_let_go() -> None:
+    """What was once in memory stays there, however long the answer."""
+    patch(live.Windows, "pushed", lambda self, chunk: self._order.append(chunk))
+
+
 def credential_logged() -> None:
     """A credential is in a line of the log."""
     right = access.Access.principal
@@ -172,6 +191,75 @@ def late() -> None:
     patch(watch.Watch, "recover", wrong)
 
 
+def head_lies() -> None:
+    """HEAD says of every stream that it completed."""
+    right = headers.record
+
+    def wrong(info: StreamInfo) -> tuple[tuple[str, str], ...]:
+        return tuple((name, "completed" if name == "stream-outcome" else value) for name, value in right(info))
+
+    patch(headers, "record", wrong)
+
+
+def end_event_lies() -> None:
+    """The end event of `live=events` tells another outcome."""
+    right = forms.Events.end
+
+    def wrong(self: forms.Events, info: StreamInfo) -> bytes | None:
+        said = right(self, info)
+        return said and said.replace(b'"truncated"', b'"stalled"')
+
+    patch(forms.Events, "end", wrong)
+
+
+def offset_ignored() -> None:
+    """Who posts again and asks for the rest gets all of it."""
+    patch(Ask, "start", None)
+
+
+def last_event_id_ignored() -> None:
+    """An EventSource that comes back gets all of it again."""
+    right = _Read.parse
+
+    def wrong(request: Request) -> _Read:
+        read = right(request)
+        return replace(read, start=Edge.START) if "last-event-id" in request.headers else read
+
+    patch(_Read, "parse", wrong)
+
+
+def unnamed() -> None:
+    """What is read when it is over names no stream."""
+    right = headers.of_stream
+
+    def wrong(info: StreamInfo, *args: Any, **options: Any) -> Any:
+        return () if info.sealed else right(info, *args, **options)
+
+    patch(site, "of_stream", wrong)
+
+
+def strangers_list() -> None:
+    """Everybody is listed everybody's streams."""
+    right = Streams._query
+
+    async def wrong(self: Streams, *args: Any) -> Any:
+        return replace(await right(self, *args), principal=None)
+
+    patch(Streams, "_query", wrong)
+
+
+def credential_told() -> None:
+    """What a caller is refused with has its credential in it."""
+    right = access.Access.principal
+
+    async def wrong(self: access.Access, conn: Any, *args: Any, **options: Any) -> Any:
+        if conn.headers.get("stream-label"):
+            raise InvalidQuery(f"{conn.headers['authorization']} may have no labels")
+        return await right(self, conn, *args, **options)
+
+    patch(access.Access, "principal", wrong)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "called-twice": called_twice,
     "off-by-one": off_by_one,
@@ -180,13 +268,22 @@ FAULTS: dict[str, Callable[[], None]] = {
     "ends-clean": ends_clean,
     "end-untold": end_untold,
     "end-cut": end_cut,
+    "never-sealed": never_sealed,
     "stop-kept-back": stop_kept_back,
     "leaving-stops": leaving_stops,
     "unfenced": unfenced,
     "late": late,
+    "nothing-let-go": nothing_let_go,
     "credential-logged": credential_logged,
     "strangers-read": strangers_read,
     "silent": silent,
+    "head-lies": head_lies,
+    "end-event-lies": end_event_lies,
+    "offset-ignored": offset_ignored,
+    "last-event-id-ignored": last_event_id_ignored,
+    "unnamed": unnamed,
+    "strangers-list": strangers_list,
+    "credential-told": credential_told,
 }
 
 FAULTS[os.environ["CHAOS_FAULT"]]()

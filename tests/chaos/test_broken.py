@@ -10,6 +10,7 @@ import pytest
 from chaos import targets
 from chaos.actions import (
     Cancel,
+    CaughtUp,
     CutAfter,
     Ended,
     Finished,
@@ -17,6 +18,7 @@ from chaos.actions import (
     Held,
     Kill,
     Leave,
+    Pass,
     Post,
     Read,
     Release,
@@ -28,7 +30,6 @@ from chaos.actions import (
 from chaos.history import Bounds, Turn
 from chaos.scenario import Scenario, Verdict, play
 from chaos.server import EMBEDDED, Configuration, Options, Target
-from chaos.waits import Pass
 
 BROKEN = Target(app="chaos.targets.broken:app")
 WHERE = Configuration("sqlite", "asyncio")
@@ -42,7 +43,14 @@ SCENARIOS = {
         name="caller-killed",
         what="The caller dies, and asks again.",
         turns=(COMPLETES,),
+        bounds=Bounds(end_s=10),
         steps=(*HOLDS, Leave("caller"), Post(turn="turn", label="again"), Until("again", 2000), Release()),
+    ),
+    "caller-gone": Scenario(
+        name="caller-gone",
+        what="The caller dies, and nobody else is there for so long that everybody has noticed.",
+        turns=(COMPLETES,),
+        steps=(*HOLDS, Leave("caller"), Pass(1), Release(), Post(turn="turn", label="again")),
     ),
     "second-tab": Scenario(
         name="second-tab",
@@ -53,6 +61,23 @@ SCENARIOS = {
             Read(label="tab", form="events"),
             Until("tab", 2000),
             Read(label="device", offset="here"),
+            Release(),
+        ),
+    ),
+    "comes-back": Scenario(
+        name="comes-back",
+        what="A caller and an EventSource go on where one left; another asks for a label.",
+        turns=(COMPLETES,),
+        steps=(
+            *HOLDS,
+            CaughtUp(),
+            Leave("caller"),
+            Post(turn="turn", label="again", resumes="caller"),
+            Read(label="tab", form="events", offset="here"),
+            Post(turn="turn", label="labelled", headers={"stream-label": "one"}),
+            Until("again", 0),
+            Until("tab", 0),
+            Until("labelled", 0),
             Release(),
         ),
     ),
@@ -74,7 +99,7 @@ SCENARIOS = {
         what="The server dies in mid-answer.",
         turns=(Turn(name="turn", outcomes=frozenset({"interrupted"}), stoppable=True),),
         bounds=Bounds(settle_s=3.5),
-        steps=(*HOLDS, Kill(), Ended("caller"), Start(), Post(turn="turn", label="again")),
+        steps=(*HOLDS, CaughtUp(), Kill(), Ended("caller"), Start(), Post(turn="turn", label="again")),
     ),
     "stopped": Scenario(
         name="stopped",
@@ -100,6 +125,14 @@ SCENARIOS = {
             Ended("caller"),
         ),
     ),
+    "long-answer": Scenario(
+        name="long-answer",
+        what="The answer is much longer than what is kept of it in memory.",
+        turns=(COMPLETES,),
+        options=Options(policy={"window_bytes": 2**20}),
+        bounds=Bounds(growth_bytes=20 * 2**20),
+        steps=(Script({"tokens": 150_000, "chunking": (65536,)}), Post(turn="turn"), Ended("caller")),
+    ),
     "provider-thinks": Scenario(
         name="provider-thinks",
         what="The provider is silent for some seconds.",
@@ -118,13 +151,22 @@ TOLD = {
     "ends-clean": ("upstream-cut", "I5", "got a clean end of"),
     "end-untold": ("upstream-cut", "I5", "tab of turn got a clean end of"),
     "end-cut": ("second-tab", "I5", "which nothing disturbed, got no end"),
+    "never-sealed": ("caller-killed", "I5", "is still streaming, says worker 1"),
     "stop-kept-back": ("stopped", "I6", "is cancelled, and call 1 of turn goes on"),
-    "leaving-stops": ("caller-killed", "I6", "was left by its client"),
+    "leaving-stops": ("caller-gone", "I6", "was left by its client"),
     "late": ("buffer-killed", "I7", "s after the fault"),
     "unfenced": ("owner-frozen", "I5", "tab of turn got the end of"),
+    "nothing-let-go": ("long-answer", "I8", "worker 1 grew by"),
     "credential-logged": ("caller-killed", "I9", "canary-credential-of-the-caller is in worker-1.log"),
     "strangers-read": ("caller-killed", "I10", "lets a stranger in"),
     "silent": ("provider-thinks", "live", "tab of turn heard nothing for"),
+    "head-lies": ("upstream-cut", "I5", "HEAD of turn at 1 was told completed"),
+    "end-event-lies": ("upstream-cut", "I5", "tab of turn was told stalled"),
+    "offset-ignored": ("comes-back", "I2", "again of turn asked for byte"),
+    "last-event-id-ignored": ("comes-back", "I2", "tab of turn asked for byte"),
+    "unnamed": ("caller-killed", "I2", "bytes of no stream"),
+    "strangers-list": ("caller-killed", "I10", "is in a stranger's list"),
+    "credential-told": ("comes-back", "I9", "is in the answer to labelled of turn"),
 }
 """Fault of the target -> the scenario that it is seen in, the invariant that tells it, and in which words."""
 

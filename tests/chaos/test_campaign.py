@@ -8,9 +8,11 @@ from random import Random
 import pytest
 from hypothesis import given
 
-from chaos.campaign import MOVES, SCHEDULES, Schedule, campaign, drawn, feasible
+from chaos.campaign import SCHEDULES, campaign
 from chaos.checker import Violation
+from chaos.moves import MOVES, feasible
 from chaos.scenario import Verdict, play
+from chaos.schedule import Schedule, drawn
 from chaos.server import Target
 
 

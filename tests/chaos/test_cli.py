@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
 from chaos.checker import Violation
+from chaos.junit import junit
+from chaos.page import page
 from chaos.process import Process
-from chaos.report import page
 from chaos.scenario import Verdict
 from chaos.suite import Played, soak
 
 DEADLINE_S = 50
+PROC = Path("/proc")
 CELL = "caller-killed@sqlite-asyncio"
 
 
@@ -78,6 +83,24 @@ def test_what_there_is_not_is_refused(arguments: list[str], words: str) -> None:
     assert words in done.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--jobs", "0"],
+        ["--minutes", "-1"],
+        ["--html", "/no/such/folder/page.html"],
+        ["--junit", "/no/such/folder/junit.xml"],
+        ["--target", "127.0.0.1:1/llm"],
+        ["--target", "http://127.0.0.1:1/llm"],
+        ["--target", "http://127.0.0.1:1/llm", "--campaign", "1"],
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(arguments: list[str]) -> None:
+    done = chaos("run", "caller-killed", *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_server_nothing_runs(tmp_path: Path) -> None:
     done = chaos("run", "caller-killed", TOXIPROXY_SERVER=str(tmp_path / "missing"))
     assert done.returncode == 2
@@ -113,6 +136,71 @@ def test_a_server_that_somebody_else_runs(tmp_path: Path) -> None:
         assert again.returncode == 0, again.stdout + again.stderr
 
 
+# --- however a run ends, it leaves nothing ----------------------------------------------------------------------------
+
+SOAK = ["run", "--minutes", "5"]
+CAMPAIGN = ["run", "caller-killed", "--configuration", "sqlite-asyncio", "--campaign", "5"]
+SERVES = re.compile(r"(?i)(?:running on|serving) http://127\.0\.0\.1:(\d+)")
+
+
+def serving(folder: Path) -> set[int]:
+    """The ports of what has been started."""
+    return {int(port) for log in folder.glob("chaos-*/*.log") for port in SERVES.findall(log.read_text())}
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), DEADLINE_S):
+        return True
+    return False
+
+
+def marked(mark: str) -> list[str]:
+    """The commands of all processes that have it in their environment, where the system tells."""
+    found = []
+    for each in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (each / "environ").read_bytes().split(b"\0"):
+                found.append((each / "cmdline").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "at_once", "number", "code"),
+    [
+        (["replay", CELL], 1, signal.SIGTERM, 130),
+        (["replay", CELL], 1, signal.SIGINT, 130),
+        (SOAK, 2, signal.SIGTERM, 130),
+        (SOAK, 2, signal.SIGINT, 130),
+        (SOAK, 2, signal.SIGKILL, -signal.SIGKILL),
+        (CAMPAIGN, 2, signal.SIGTERM, 130),
+    ],
+)
+def test_a_run_that_is_stopped_leaves_nothing(
+    arguments: list[str], at_once: int, number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    """No process and no folder; killed, it cannot see to that itself, and its players do."""
+    command = [sys.executable, "-m", "chaos", *arguments]
+    mark = f"TMPDIR={tmp_path}"
+    begun = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while len(ports := serving(tmp_path)) < 2 * at_once:  # a provider and a worker each
+            assert time.monotonic() < deadline, ports
+            time.sleep(0.01)
+        assert len(marked(mark)) > 3 or not PROC.exists()
+    finally:
+        begun.send_signal(number)
+    assert begun.wait(DEADLINE_S) == code
+    while number is signal.SIGKILL and list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not list(tmp_path.iterdir())
+    assert not [port for port in ports if listens(port)]
+    while left := marked(mark):  # who has nobody left ends in its own time
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +220,13 @@ def test_the_page_needs_nothing_else() -> None:
     assert "python -m chaos replay one@b" in text
     assert "1.2 s · 1 call" in text
     assert "2 of 3 held" in text
+
+
+def test_junit_is_xml_whatever_is_quoted() -> None:
+    told = "\x1b[31mred\x00\ud800 <&> é\n"
+    suite = ET.fromstring(junit([played("one@a", told), played("one@b")]))
+    assert [suite.get("tests"), suite.get("failures")] == ["2", "1"]
+    assert suite.findtext("testcase/failure") == "I1: \ufffd[31mred\ufffd\ufffd <&> é\n"
 
 
 def test_the_page_shows_the_worst_of_a_cell() -> None:

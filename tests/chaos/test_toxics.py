@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,16 +176,6 @@ def test_trickle_comes_in_small_pieces(wire: Wire) -> None:
         assert b"".join(pieces) == BODY[:700]
         assert len(pieces[0]) <= 7
         assert len(pieces) > 10  # a busy machine may read several at once
-
-
-def test_delay_is_kept(wire: Wire) -> None:
-    wire.link.delay(300)
-    near, far = wire.connect()
-    with near, far:
-        began = time.monotonic()
-        far.sendall(b"x")
-        assert received(near, 1) == b"x"
-        assert time.monotonic() - began >= 0.3
 
 
 def test_what_toxiproxy_refuses_is_raised(wire: Wire, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from resumestream.hub import Hub
 from resumestream.live import Live, Window
 from resumestream.model import Attempt, Lease, NewStream, Page, Seal, StreamId
 from resumestream.pour import Pour
-from resumestream.reading import Portion
+from resumestream.reading import Portion, Reading
 from resumestream.stores import MemoryStore, _rules
 from resumestream.tail import Tail
 
@@ -141,6 +141,17 @@ def truncated_completes() -> Iterator[None]:
 
 
 @contextmanager
+def capped_completes() -> Iterator[None]:
+    """An answer that is larger than may be kept is taken for whole."""
+
+    def cap(reading: Reading, name: str) -> Ending:
+        return Ending.of("framed_end", where=reading._where)
+
+    with patch.object(Reading, "_cap", cap):
+        yield
+
+
+@contextmanager
 def terminal_lost() -> Iterator[None]:
     """A stream that has ended is not sealed, and nobody looks after it."""
 
@@ -214,6 +225,7 @@ FAULTS: dict[str, Fault] = {
         shown_before_durable,
         wake_lost,
         truncated_completes,
+        capped_completes,
         terminal_lost,
         unfenced,
         taken_from_the_living,

@@ -22,6 +22,8 @@ HEADS = {
 }
 STATUSES = 400, 429, 500
 COMPLETED, TRUNCATED, STALLED, ERROR = "completed", "truncated", "stalled", "provider_error"
+OVERFLOW = "overflow"
+"""Not its doing: the most that may be kept is reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,12 @@ class Ledger:
         made = [call for call in self.calls if (call.stream, call.segment) == (stream, segment)]
         return made[-1] if made else None
 
+    def repeated(self, stream: StreamId, segment: int) -> None:
+        """A call comes with the key of those before it: what was not answered is billed with this one."""
+        for call in self.calls:
+            if (call.stream, call.segment) == (stream, segment) and not call.answered:
+                call.repeated = True
+
     def died(self, client: str) -> None:
         """Its kernel closes what it had open."""
         for call in self.calls:
@@ -163,6 +171,8 @@ class Played:
     client: str
     """The process that reads it."""
     answered: bool = False
+    repeated: bool = False
+    """It was made again, under its key."""
     sent: int = 0
     over: bool = False
     """The script was played out; what its client does then is no concern of ours."""
@@ -186,7 +196,7 @@ class Played:
             turn=self.turn,
             sent=self.body[: self.sent],
             status=self.script.head.status if self.answered else None,
-            refused=self.script.refused,
+            refused=self.script.refused or self.repeated,
             disconnected=self.disconnected,
             ended_s=self.ended_s,
         )
@@ -204,9 +214,12 @@ class SimulatedSource:
         upstream: str,
         script: Callable[[], Script],
         client: str,
+        *,
+        keyed: bool,
     ) -> None:
+        """`keyed`: it takes the same key, of stream and segment, for the same call."""
         self._ledger, self._turn, self._stream, self._segment = ledger, turn, stream, segment
-        self.upstream, self._script, self._client = upstream, script, client
+        self.upstream, self._script, self._client, self._keyed = upstream, script, client, keyed
 
     async def open(self) -> SimulatedAnswer:
         script = self._script()
@@ -215,6 +228,8 @@ class SimulatedSource:
             await trio.sleep(ticks(ledger.rng, script.head_s))
             assert way.ends
             raise way.ends()
+        if self._keyed:
+            ledger.repeated(self._stream, self._segment)
         call = Played(self._turn, self._stream, self._segment, script, script.body, self._client)
         ledger.calls.append(call)
         ledger.said(self._turn, f"call: {script.way}")

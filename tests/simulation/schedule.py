@@ -85,6 +85,8 @@ class TurnPlan:
     retries: int
     segments: bool
     """Whether a call that broke in the middle is followed by one to the fallback."""
+    keyed_calls: bool
+    """Whether the provider takes the same key for the same call: what it has not answered may be made again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class Schedule:
     """Whether the provider's calls can be gone on with after a takeover."""
     retain_s: float
     window_bytes: int
+    max_stream_bytes: int
 
     def __str__(self) -> str:
         acts = sorted(self.acts, key=lambda act: act.at_s)
@@ -177,6 +180,7 @@ def draw(seed: int) -> Schedule:
         resumable=chance(0.3),
         retain_s=0.5 if chance(0.05) else 60.0,
         window_bytes=rng.choice((1 << 20, 300, 1)),
+        max_stream_bytes=rng.choice((60, 200, 400)) if chance(0.08) else 1 << 20,
     )
 
 
@@ -213,4 +217,5 @@ def _turn(name: str, rng: Random) -> TurnPlan:
         fallback=fallback,
         retries=rng.choice((0, 0, 1)),
         segments=fallback and rng.random() < 0.6,
+        keyed_calls=rng.random() < 0.3,
     )

@@ -22,7 +22,7 @@ from resumestream import recovery
 from resumestream.errors import ResumeStreamError
 from resumestream.model import StreamId, StreamInfo
 
-from .provider import STALLED
+from .provider import OVERFLOW, STALLED
 from .schedule import Cancel, Delete, Freeze, Kill, Post, Restart, Schedule, draw
 from .visit import Visit
 from .world import Turn, World
@@ -172,6 +172,9 @@ def _wanted(world: World, turn: Turn) -> Wanted:
     if died:
         outcomes |= {"interrupted", STALLED}
     segments = 2 if plan.segments else 1
+    capped = segments * max(len(script.body) for script in plan.scripts) > schedule.max_stream_bytes
+    if capped:
+        outcomes.add(OVERFLOW)
     posts = [act for act in acts if isinstance(act, Post) and act.turn == plan.name]
     return Wanted(
         name=plan.name,
@@ -180,7 +183,7 @@ def _wanted(world: World, turn: Turn) -> Wanted:
         dispatched=not (stopped or left or died or hit)
         and all(script.way != "unreachable" for script in plan.scripts)
         and any(post.leave_s > 1 for post in posts),
-        stoppable=stopped or left or died,
+        stoppable=stopped or left or died or capped,
     )
 
 

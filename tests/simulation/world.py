@@ -80,6 +80,7 @@ class World:
             lease_s=LEASE_S,
             retain_s=schedule.retain_s,
             window_bytes=schedule.window_bytes,
+            max_stream_bytes=schedule.max_stream_bytes,
         )
         self.nodes = {
             name: Node(name, self.log, network, policy, self._read_on, self.ledger.died) for name in schedule.nodes
@@ -218,16 +219,17 @@ class World:
         )
 
     def _route(self, turn: Turn, stream: StreamId, client: str) -> Route:
-        def leg(upstream: str, retries: int) -> Leg:
+        def leg(upstream: str, retries: int, *, keyed: bool) -> Leg:
             async def source(segment: int) -> SimulatedSource:
-                return SimulatedSource(self.ledger, turn.name, stream, segment, upstream, turn.next_script, client)
+                script = turn.next_script
+                return SimulatedSource(self.ledger, turn.name, stream, segment, upstream, script, client, keyed=keyed)
 
-            return Leg(upstream, source, retries)
+            return Leg(upstream, source, retries, resend=keyed)
 
         plan = turn.plan
-        legs = [leg("main", plan.retries)]
+        legs = [leg("main", plan.retries, keyed=plan.keyed_calls)]
         if plan.fallback:
-            legs.append(leg("fallback", 0))
+            legs.append(leg("fallback", 0, keyed=False))
         return Route(legs, segments=plan.segments)
 
     def _read_on(self, store: LogStore, info: StreamInfo) -> SimulatedAnswer | None:

@@ -6,11 +6,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from .actions import Post
-from .history import End
-from .process import DEADLINE_S, Failed
-from .reader import Request
-from .stage import Between, Stage
+from ..history import End
+from ..process import DEADLINE_S, Failed
+from ..reader import Request
+from ..stage import Between, Stage
+from .callers import Post
 
 PAUSE_S = 0.1
 """Between two tries of a caller that was refused or cut."""

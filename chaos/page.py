@@ -1,9 +1,8 @@
-"""What was played, for people and machines: a page that needs nothing else, and JUnit's XML."""
+"""What was played, on an HTML page that needs nothing else."""
 
 from __future__ import annotations
 
 import html
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
 from .suite import Played
@@ -24,12 +23,6 @@ pre, code { font: 13px/1.45 ui-monospace, monospace; }
 pre { overflow-x: auto; white-space: pre-wrap; border-left: 3px solid var(--failed); padding-left: .8rem; }
 .scroll { overflow-x: auto; }
 """
-
-
-def told(played: Played) -> str:
-    """Why it did not hold."""
-    verdict = played.verdict
-    return "\n".join([*map(str, verdict.violations), *([verdict.failure] if verdict.failure else [])])
 
 
 def page(played: Sequence[Played], what: dict[str, str], *, seconds: float, tested: str) -> str:
@@ -53,7 +46,7 @@ def page(played: Sequence[Played], what: dict[str, str], *, seconds: float, test
 
 def _failure(played: Played) -> str:
     return (
-        f"<section><h3 class='failed'>{html.escape(played.code)}</h3><pre>{html.escape(told(played))}</pre>"
+        f"<section><h3 class='failed'>{html.escape(played.code)}</h3><pre>{html.escape(played.verdict.told)}</pre>"
         f"<p>Replay: <code>{html.escape(played.replay)}</code><br><small>Logs: {html.escape(played.logs)}</small></p>"
         "</section>"
     )
@@ -89,7 +82,7 @@ def _cell(played: Sequence[Played]) -> str:
     times = f" · played {len(played)}×" if len(played) > 1 else ""
     return (
         f"<td title='{html.escape(shown.replay, quote=True)}'><span class='{state}'>{word}</span><br>"
-        f"<small>{verdict.seconds:.1f} s · {calls}{times}</small></td>"
+        f"<small>{verdict.seconds:.1f} s · {calls}{times}<br>{verdict.dialect}</small></td>"
     )
 
 
@@ -103,17 +96,3 @@ def _drawn(played: Sequence[Played]) -> str:
         f"<details><summary>{len(played)} schedules</summary><div class='scroll'><table><tbody>{rows}</tbody></table>"
         "</div></details>"
     )
-
-
-def junit(played: Sequence[Played]) -> str:
-    """The usual XML, one case each."""
-    failed = sum(not each.verdict.held for each in played)
-    suite = ET.Element("testsuite", name="chaos", tests=str(len(played)), failures=str(failed))
-    for each in played:
-        verdict = each.verdict
-        case = ET.SubElement(
-            suite, "testcase", classname=verdict.configuration, name=verdict.scenario, time=f"{verdict.seconds:.3f}"
-        )
-        if not verdict.held:
-            ET.SubElement(case, "failure", message=each.replay).text = told(each)
-    return ET.tostring(suite, encoding="unicode", xml_declaration=True)

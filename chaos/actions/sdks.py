@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .process import DEADLINE_S, Failed
-from .provider import TURN
-from .stage import Between, Stage
+from ..process import DEADLINE_S, Failed
+from ..provider import TURN
+from ..stage import Between, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
 
-from .process import Failed
-from .stage import Stage
+from ..process import Failed
+from ..stage import Stage
+from .workers import OnWorker
 
 
-@dataclass(frozen=True, slots=True)
-class FillDisk:
+class FillDisk(OnWorker):
     """No file of a worker grows any more (RLIMIT_FSIZE). Linux alone limits another process."""
-
-    worker: int = 1
 
     def act(self, stage: Stage) -> None:
         _limit(stage, self.worker, full=True)
 
 
-@dataclass(frozen=True, slots=True)
-class FreeDisk:
-    worker: int = 1
-
+class FreeDisk(OnWorker):
     def act(self, stage: Stage) -> None:
         _limit(stage, self.worker, full=False)
 
