@@ -50,6 +50,8 @@ ERROR_UNENDED = "error_unended"
 no client reads it."""
 OWN_FAILURES = frozenset({"status", "error_event", ERROR_UNENDED})
 """Details whose failure is in the payload already, in the provider's own words: no other is added after it."""
+DELETED = "deleted"
+"""The detail of a live stream that was deleted: nothing of it is kept."""
 SEGMENT_ENDED = "segment_ended"
 """The detail of a segment that another one follows, unless it tells its failure itself."""
 
@@ -79,6 +81,8 @@ class Ending:
 
     def after(self, tail: int, events: int) -> Self:
         """The same, telling what is kept."""
+        if self.detail == DELETED:
+            return replace(self, message=f"{self.message} after {tail} bytes")
         kept = f"{events} event{'s' * (events > 1)} kept" if events else "nothing kept" if not tail else "they are kept"
         return replace(self, message=f"{self.message} after {tail} bytes; {kept}")
 

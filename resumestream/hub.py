@@ -21,7 +21,7 @@ from .claiming import Claim, Claiming, Decide, Outgoing
 from .claims import Attach, Start
 from .counters import Counters
 from .drain import Drain
-from .endings import Ending
+from .endings import DELETED, Ending
 from .errors import (
     BindingMoved,
     Draining,
@@ -351,10 +351,11 @@ class Hub:
         else:
             self.store.peers.tell((await self.store.stat(stream)).new.worker)
 
-    async def delete(self, stream: StreamId, *, forget: bool = False) -> None:
-        """Stop it if live, drop its payload, cut its readers; with `forget` drop its tombstone and key too."""
+    async def delete(self, stream: StreamId, *, forget: bool = False) -> StreamInfo:
+        """Stop it if live, drop its payload, cut its readers; with `forget` drop its tombstone and key too. Its record,
+        as it is left."""
         live = self._live.get(stream)
-        self._stop(stream, Ending.of("deleted"))
+        self._stop(stream, Ending.of(DELETED))
         while live and not live.info.sealed and not live.abandoned:
             await live.arm().wait()
         self._deleting[stream] += 1
@@ -370,6 +371,7 @@ class Hub:
             live.sealed(purged)
         if forget:
             await self.store.forget(stream)
+        return purged
 
     async def _stopped_elsewhere(self, stream: StreamId) -> None:
         """Where a provider would go on by itself, have who drains the stream stop it: nobody else may know how."""

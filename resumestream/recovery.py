@@ -11,7 +11,7 @@ from typing import Protocol
 import anyio
 
 from .dialects import spoken_in
-from .endings import Ending
+from .endings import DELETED, Ending
 from .errors import LeaseLost, StoreBusy, StoreError, StoreFull, StreamNotFound, StreamSealed
 from .model import Attempt, Gone, Lease, Seal, StreamId, StreamInfo
 from .policy import Policy
@@ -98,7 +98,7 @@ async def delete(
     while not (info := await store.stat(stream)).sealed:
         with suppress(LeaseLost, StreamSealed):
             lease, info = await take(store, info)
-            sealed(await store.seal(lease, Ending.of("deleted").seal))
+            sealed(await store.seal(lease, Ending.of(DELETED).seal))
             await stop(info)
     return await store.purge(stream, Gone.DELETED)
 

@@ -204,6 +204,9 @@ def test_respond_async(client: Client, provider: ScriptedProvider) -> None:
     assert reply.headers["location"] == f"/llm/streams/{reply.stream}"
     followed = client.get(f"/streams/{reply.stream}?live=tail")
     assert followed.body == client.post("async").body
+    again = client.post("async", prefer="respond-async")
+    assert (again.status, again.headers["stream-outcome"]) == (202, "completed")
+    assert "stream-outcome" not in reply.headers
     assert "prefer" not in dict(provider.ledger()[-1].headers)
     assert client.post("async", prefer="respond-async", user_agent="OpenAI/Python 3.52.0").status == 200
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -251,9 +252,13 @@ def test_delete_leaves_a_tombstone(client: Client, provider: ScriptedProvider, l
     key = f"delete-{live}"
     stream = held(client, provider, key) if live else client.post(key).stream
     tail = client.open("GET", f"/streams/{stream}?live=tail") if live else None
-    assert client.ask("DELETE", f"/streams/{stream}").status == 204
-    if tail:
+    attached = client.open("POST", CHAT, BODY, idempotency_key=key) if live else None
+    deleted = client.ask("DELETE", f"/streams/{stream}")
+    assert (deleted.status, deleted.headers["stream-outcome"]) == (204, "cancelled" if live else "completed")
+    if tail and attached:
         assert tail.rest().cut
+        told = attached.rest().body.decode()
+        assert re.search(rf"deleted on request after \d+ bytes\. It was stream {stream}\. To pay for a new call", told)
         provider.release()
     for path in ("", "?live=tail", "?live=events", "?offset=abc"):
         assert client.get(f"/streams/{stream}{path}").status == 410

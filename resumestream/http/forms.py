@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..endings import ERROR_UNENDED, OWN_FAILURES, SEGMENT_ENDED
+from ..endings import DELETED, ERROR_UNENDED, OWN_FAILURES, SEGMENT_ENDED
 from ..framing import Splitter, has_data, with_id
 from ..model import Head, Page, StreamInfo
 from ..offsets import Position, format_offset
@@ -76,7 +76,8 @@ class Provider(Payload):
         if detail == SEGMENT_ENDED:
             message = f"{said}. Another call goes on: ask again with the key for its answer."
             return self._dialect.error_frame(SEGMENT_ENDED, message)
-        kept = f"Stream {info.id} keeps what came" if info.tail else f"It was stream {info.id}"
+        is_kept = info.tail and detail != DELETED
+        kept = f"Stream {info.id} keeps what came" if is_kept else f"It was stream {info.id}"
         message = f"{said}. {kept}.{consent(info)}"
         return self._dialect.error_frame(info.seal.outcome.value, message)
 

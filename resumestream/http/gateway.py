@@ -68,7 +68,7 @@ class Gateway:
             return Through(self._site, prepared.through(inbound, length=asked.length), inbound)
         claim = await self._claim(asked, prepared, principal, ask, body)
         if ask.respond_async:
-            return self._accepted(claim, scope)
+            return await self._accepted(claim, scope)
         return partial(inbound.while_connected, self._read, claim, ask)
 
     async def _read(self, claim: Claim, ask: Ask, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,7 +115,8 @@ class Gateway:
 
     # --- answering -----------------------------------------------------------------------------------------------
 
-    def _accepted(self, claim: Claim, scope: Scope) -> Response:
+    async def _accepted(self, claim: Claim, scope: Scope) -> Response:
+        info = await self._hub.stat(claim.stream)
         claim.given()
         location = f"{self._site.streams_path(scope)}/{claim.stream}"
         replayed = {} if claim.started else {"idempotent-replayed": "true"}
@@ -126,6 +127,7 @@ class Gateway:
                 "stream-id": claim.stream,
                 "preference-applied": "respond-async",
                 "cache-control": "no-store",
+                **dict(headers.outcome(info)),
                 **replayed,
             },
         )

@@ -197,8 +197,8 @@ class Streams:
         return Response(status_code=202, headers=dict(headers.outcome(info)))
 
     async def _delete(self, request: Request, info: StreamInfo) -> ASGIApp:
-        await self._hub.delete(info.id, forget=_flag(request.query_params, "forget"))
-        return Response(status_code=204)
+        left = await self._hub.delete(info.id, forget=_flag(request.query_params, "forget"))
+        return Response(status_code=204, headers=dict(headers.outcome(left)))
 
     async def _list(self, request: Request) -> ASGIApp:
         query = await self._query(request, "list")
