@@ -26,7 +26,7 @@ from ..history import Bounds, End, Turn
 from ..scenario import Scenario
 from ..server import Options
 from ..stage import PROMPT
-from .failover import BREAKS, TWO, fallbacks
+from .failover import BREAKS, BREAKS_UNDER_A_READER, TWO, fallbacks
 from .parts import (
     BEGUN,
     CANCELLED,
@@ -165,10 +165,10 @@ SCENARIOS = (
         options=fallbacks(failover="segment"),
         dialects=EVERY,
         steps=(
-            BREAKS,
-            WHOLE,
-            Post(turn="turn"),
+            *BREAKS_UNDER_A_READER,
             Answered("caller", (200,), (End.CUT,)),
+            Held(),
+            Release(),
             Sealed(),
             Post(turn="turn", label="again"),
             Answered("again", (200,), (End.CLEAN,)),

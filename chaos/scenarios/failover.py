@@ -15,6 +15,15 @@ BACKUP = "backup"
 TWO = (UPSTREAM, BACKUP)
 ONE_CALL = (Turn(name="turn", outcomes=COMPLETED),)
 BREAKS = Script({"tokens": TOKENS, "fault": "rst", "at_byte": Between(1500, 6000)})
+BREAKS_UNDER_A_READER = (
+    Script({"tokens": TOKENS, "hold_at": 1, "fault": "rst", "at_byte": Between(1500, 6000)}),
+    Script({"tokens": TOKENS, "hold_at": 20}),
+    Post(turn="turn"),
+    Held(),
+    CaughtUp(),
+    Release(),
+)
+"""Who comes when the second call has begun gets that: the caller has to read before the first one breaks off."""
 WHOLE_ANSWER = Answered("caller", (200,), (End.CLEAN,))
 
 
@@ -89,9 +98,7 @@ SCENARIOS = (
         options=fallbacks(failover="segment"),
         dialects=EVERY,
         steps=(
-            BREAKS,
-            Script({"tokens": TOKENS, "hold_at": 20}),
-            Post(turn="turn"),
+            *BREAKS_UNDER_A_READER,
             Answered("caller", (200,), (End.CUT,)),
             Held(),
             Read(label="first"),
