@@ -166,6 +166,17 @@ def dialect_table() -> str:
     )
 
 
+def frame_table() -> str:
+    """The bytes that tell of a failure in each dialect, in hexadecimal where it is no text."""
+    framed = {dialect: dialect.error_frame("CODE", "MESSAGE") for dialect in DIALECTS.values()}
+    rows = [
+        [code(dialect.name), code(repr(frame)[2:-1] if frame.isascii() else frame.hex())]
+        for dialect, frame in framed.items()
+        if frame
+    ]
+    return table(["dialect", "failure frame"], rows)
+
+
 def metric_table() -> str:
     """Every metric with its type, its labels and what it says."""
     rows = [
@@ -186,6 +197,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     "upstream-table": upstream_table,
     "known-table": known_table,
     "dialect-table": dialect_table,
+    "frame-table": frame_table,
     "metric-table": metric_table,
     **{f"command-{name}": partial(commands.command, name) for name in commands.COMMANDS},
 }
