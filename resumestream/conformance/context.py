@@ -13,6 +13,7 @@ from resumestream.testing.provider import Script, ScriptedProvider
 
 from .answer import Answer
 from .exchange import Address, Exchange
+from .limits import WINDOWS
 from .paths import CHAT, request_body
 from .upstream import HEADER, ScriptedUpstream
 from .verdicts import Failed
@@ -31,13 +32,17 @@ class Setting:
     upstream_url: str
     """Where the server reaches the provider."""
     limits: Mapping[str, float] = field(default_factory=dict)
+    deadline_s: float = 30.0
+    """For a check; the windows that it needs come on top."""
 
 
 class Context:
     """`post` and `ask` send a request and return at once; what is looked at of the answer is waited for."""
 
-    def __init__(self, setting: Setting, deadline_s: float) -> None:
-        self._setting, self._until = setting, time.monotonic() + deadline_s
+    def __init__(self, setting: Setting, needs: tuple[str, ...] = ()) -> None:
+        self._setting = setting
+        windows_s = sum(setting.limits[name] for name in needs if name in WINDOWS)
+        self._until = time.monotonic() + setting.deadline_s + windows_s
         name = secrets.token_hex(8)
         self.key = f"conformance-{name}"
         """An idempotency key that nobody else has."""
@@ -120,6 +125,11 @@ class Context:
         return answer
 
     # --- the rest ------------------------------------------------------------------------------------------------
+
+    def expect(self, met: bool, expected: str, seen: object, request: str = "") -> None:
+        """What no one answer shows. Raises Failed unless met."""
+        if not met:
+            raise Failed(expected, str(seen), request)
 
     def limit(self, name: str) -> float:
         """A limit that the check said it needs."""

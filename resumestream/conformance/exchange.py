@@ -77,7 +77,8 @@ class Exchange:
         fields = [("host", address.authority), *headers]
         if not any(name in ("content-length", "transfer-encoding") for name, _ in fields):
             fields.append(("content-length", str(len(body))))
-        request = h11.Request(method=method, target=address.root + path, headers=fields)
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in fields]
+        request = h11.Request(method=method, target=address.root + path, headers=raw)
         sent = [self._http.send(event) for event in (request, h11.Data(data=body), h11.EndOfMessage())]
         self.began_s = time.monotonic()
         try:

@@ -27,6 +27,9 @@ LIMITS: dict[str, float] = {
 }
 """Name → the largest value that a run can reach. Seconds end in `_s`, bytes in `_bytes`."""
 
+WINDOWS = frozenset(name for name in LIMITS if name.endswith("_s") and name != "max_retain_s")
+"""What a check that needs it waits for."""
+
 
 def unmet(needs: tuple[str, ...], declared: Mapping[str, float]) -> str:
     """Why a check that needs these limits cannot run; empty: it can."""

@@ -13,9 +13,6 @@ from .levels import area_of, level_of
 
 Run = Callable[[Context], None]
 
-DEADLINE_S = 30.0
-"""For a whole check; the windows that it needs come on top."""
-
 _ID = re.compile(r"RS-[A-Z]+-[0-9]{2}")
 
 
@@ -29,7 +26,6 @@ class Check:
     """Names of limits that the server must have declared."""
     alone: bool
     """No other check runs beside it: it fills something up that all share."""
-    deadline_s: float
 
     @property
     def area(self) -> str:
@@ -47,9 +43,7 @@ EXEMPT: dict[str, str] = {}
 """Requirement id → why nothing over HTTP can show whether it holds. Filled by `load`."""
 
 
-def check(
-    identifier: str, *, needs: tuple[str, ...] = (), alone: bool = False, deadline_s: float = DEADLINE_S
-) -> Callable[[Run], Run]:
+def check(identifier: str, *, needs: tuple[str, ...] = (), alone: bool = False) -> Callable[[Run], Run]:
     """Make a function the check of one requirement. Its docstring is one sentence on what is done and looked at."""
 
     def register(run: Run) -> Run:
@@ -57,7 +51,7 @@ def check(
         if not what:
             raise ValueError(f"the check of {identifier} has no docstring")
         _once(identifier)
-        CHECKS[identifier] = Check(id=identifier, run=run, what=what, needs=needs, alone=alone, deadline_s=deadline_s)
+        CHECKS[identifier] = Check(id=identifier, run=run, what=what, needs=needs, alone=alone)
         return run
 
     return register

@@ -12,7 +12,7 @@ from resumestream.testing.provider import Script
 from .context import Context, Setting
 from .levels import LEVELS, UPSTREAMS, level_of
 from .limits import unmet
-from .registry import CHECKS, DEADLINE_S, EXEMPT, Check
+from .registry import CHECKS, EXEMPT, Check
 from .verdicts import CannotRun, Failed, Result
 
 
@@ -38,7 +38,7 @@ def probe(setting: Setting, levels: Sequence[str]) -> None:
     for name, (needed_by, _, _) in UPSTREAMS.items():
         if name == "spare" or not set(needed_by.split()) & set(levels):
             continue
-        ctx = Context(setting, DEADLINE_S)
+        ctx = Context(setting)
         try:
             status = ctx.post(Script(tokens=1), upstream=name, key=None).end().status
             calls = ctx.upstream.calls()
@@ -97,8 +97,7 @@ def _why_not(setting: Setting, identifier: str, levels: Sequence[str]) -> str:
 def perform(check: Check, setting: Setting) -> Result:
     """One check. A defect of the check itself is a failure too: it says nothing about the server, and must be seen."""
     began_s = time.monotonic()
-    windows_s = sum(setting.limits[name] for name in check.needs if name.endswith("_s") and name != "max_retain_s")
-    ctx = Context(setting, check.deadline_s + windows_s)
+    ctx = Context(setting, check.needs)
     failure = ""
     try:
         check.run(ctx)

@@ -62,7 +62,14 @@ def setting(
     *,
     server: ServerName = "uvicorn",
     around: Callable[[Starlette], ASGIApp] = lambda app: app,
+    deadline_s: float = 30,
 ) -> Iterator[Setting]:
     """A run's setting with the reference server in it; `around` may put something between it and its callers."""
     with ScriptedProvider() as provider, running(around(reference(provider.url, store)), server=server) as url:
-        yield Setting(address=Address.parse(f"{url}/llm"), provider=provider, upstream_url=provider.url, limits=LIMITS)
+        yield Setting(
+            address=Address.parse(f"{url}/llm"),
+            provider=provider,
+            upstream_url=provider.url,
+            limits=LIMITS,
+            deadline_s=deadline_s,
+        )

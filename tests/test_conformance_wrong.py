@@ -1,0 +1,45 @@
+"""The suite can fail: each server that is wrong on purpose is caught, by a check that holds on the right one."""
+
+from __future__ import annotations
+
+import pytest
+
+from resumestream.conformance.levels import LEVELS, level_of
+from resumestream.conformance.registry import CHECKS, load
+from resumestream.conformance.suite import run
+
+from .conformance.reference import ALL, setting
+from .conformance.wrong import WRONG
+
+load()
+DEADLINE_S = 5.0
+"""For a check of a wrong server: what waits for ever has failed."""
+CORE_AREAS_THAT_NOTHING_BREAKS = {"DEATH", "OPS"}
+"""No fault of one server in one process shows there."""
+
+
+@pytest.fixture(scope="module")
+def held() -> set[str]:
+    """Which of the ids hold on the right server."""
+    wanted = sorted({identifier for wrong in WRONG.values() for identifier in wrong.ids})
+    with setting() as made:
+        return {result.id for result in run(made, wanted, ALL, jobs=8) if result.verdict == "passed"}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_it_is_caught(name: str, held: set[str]) -> None:
+    wrong = WRONG[name]
+    assert set(wrong.ids) <= held
+    with wrong.inside(), setting(around=wrong.around, deadline_s=DEADLINE_S) as made:
+        results = run(made, wrong.ids, ALL, jobs=len(wrong.ids))
+    assert [result.id for result in results if result.verdict == "failed"], results
+    assert not [result for result in results if "the check itself broke" in result.said], results
+
+
+def test_they_are_many_and_of_all_kinds() -> None:
+    caught_by = {identifier for wrong in WRONG.values() for identifier in wrong.ids}
+    assert len(WRONG) >= 22
+    assert caught_by <= CHECKS.keys()
+    assert {level_of(identifier) for identifier in caught_by} == set(LEVELS)
+    areas = {area for areas in LEVELS.values() for area in areas} - CORE_AREAS_THAT_NOTHING_BREAKS
+    assert {CHECKS[identifier].area for identifier in caught_by} >= areas
