@@ -80,6 +80,12 @@ class Answer:
         self._exchange.read_until(lambda: False, "the end")
         return self
 
+    def closes(self) -> Self:
+        """The server ends the connection behind the answer."""
+        self.end()
+        self._exchange.read_close()
+        return self
+
     def silent_for(self, seconds: float) -> Self:
         """Read whatever comes in that time."""
         self._exchange.read_for(seconds)
