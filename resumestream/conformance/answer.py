@@ -45,8 +45,8 @@ class Answer:
 
     @property
     def events(self) -> list[Event]:
-        """The whole events in it."""
-        return events(self.body)
+        """The whole events in the payload."""
+        return events(self.payload)
 
     @property
     def ended(self) -> str:
