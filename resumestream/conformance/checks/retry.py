@@ -64,11 +64,16 @@ def one_for_all(ctx: Context) -> None:
 
 @check("RS-RETRY-05")
 def used_up(ctx: Context) -> None:
-    """Consent about an earlier stream of the key attaches to the present one: it pays for one call."""
-    before = failed(ctx)
-    new = again(ctx, before.stream).ends_framed()
-    again(ctx, before.stream).has_status(200).has_header("stream-id", new.stream).ends_framed()
-    ctx.upstream.count_is(2)
+    """Consent about an earlier stream of the key attaches to the present one, also where that failed."""
+    before = ctx.post(BROKEN, BROKEN, WHOLE).end()
+    ctx.sealed(before.stream)
+    second = again(ctx, before.stream).end()
+    ctx.sealed(second.stream).has_header("stream-outcome", "truncated")
+    again(ctx, before.stream).has_header("stream-id", second.stream).end()
+    third = again(ctx, second.stream).ends_framed()
+    for earlier in (before, second):
+        again(ctx, earlier.stream).has_status(200).has_header("stream-id", third.stream).ends_framed()
+    ctx.upstream.count_is(3)
 
 
 @check("RS-RETRY-06")
