@@ -209,10 +209,10 @@ def no_coding_is_asked_for(ctx: Context) -> None:
 @check("RS-GW-15")
 def the_head_does_not_wait(ctx: Context) -> None:
     """The status line and headers come while the upstream has not sent a byte of the body."""
-    answer = ctx.post(Script(tokens=5, hold_at=0)).has_status(200)
+    answer = ctx.post(Script(tokens=5, hold_at=0)).has_status(200).has_header("content-type", f"{SSE}; charset=utf-8")
     answer.expect(answer.body == b"", "no body yet", answer.body)
     ctx.upstream.release()
-    answer.ends_framed()
+    answer.until_events(5).ends_framed()
 
 
 @check("RS-GW-16")
@@ -255,7 +255,7 @@ def no_202_for_sdks(ctx: Context) -> None:
     """An official SDK, which cannot use a 202, gets the answer."""
     for agent in ("OpenAI/Python 2.1.0", "AsyncOpenAI/Python 2.1.0", "Anthropic/JS 0.60.0", "google-genai-sdk/1.2.0"):
         fields = {"prefer": "respond-async", "user-agent": agent}
-        ctx.post(Script(tokens=1), key=None, headers=fields).has_status(200).ends_framed()
+        ctx.post(Script(tokens=1), key=None, headers=fields).has_status(200).until_events(1).ends_framed()
 
 
 @check("RS-GW-20")

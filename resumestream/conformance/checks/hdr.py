@@ -137,7 +137,8 @@ DROPPED = {
 @check("RS-HDR-10")
 def removed(ctx: Context) -> None:
     """The provider's headers of its connection, its origin and this protocol do not come through."""
-    answer = ctx.post(Script(headers=DROPPED)).has_status(200).ends_framed()
+    script = Script(headers={**DROPPED, "x-request-id": "req_1"})
+    answer = ctx.post(script).has_status(200).has_header("x-request-id", "req_1").ends_framed()
     for name, value in DROPPED.items():
         answer.expect(answer.get(name) != value, f"no {name} of the provider's", answer.get(name))
 

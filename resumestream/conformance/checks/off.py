@@ -34,7 +34,7 @@ def padded(ctx: Context) -> None:
 @check("RS-OFF-02")
 def unpadded(ctx: Context) -> None:
     """An offset without padding, or with less of it, means the same."""
-    whole = ctx.post(Script(tokens=9)).ends_framed()
+    whole = ctx.post(Script(tokens=9)).until_events(9).ends_framed()
     at = ends(whole)[1]
     for token in (f"{at}", f"0{at}", f"{at:016}"):
         page = ctx.read(whole.stream, f"offset={token}").has_header("stream-offset", f"{at:016}")
@@ -56,7 +56,7 @@ def edges(ctx: Context) -> None:
 @check("RS-OFF-04")
 def on_event_boundaries(ctx: Context) -> None:
     """While half an event has come, every offset that is given lies behind the last whole one."""
-    probe = ctx.post(Script(tokens=9), key=None).ends_framed()
+    probe = ctx.post(Script(tokens=9), key=None).until_events(9).ends_framed()
     before, after = ends(probe)[4:6]
     script = Script(tokens=9, fault="stall", at_byte=(before + after) // 2, chunking=(11,))
     live = ctx.post(script).until_events(4)
