@@ -293,8 +293,8 @@ def half_a_body(ctx: Context) -> None:
 def ambiguous_framing(ctx: Context) -> None:
     """Content-Length beside Transfer-Encoding is 400, and the connection is closed."""
     fields = ("content-length", "5"), ("transfer-encoding", "chunked")
-    smuggling = ctx.wire("POST", f"/main{CHAT}", *fields, body=b"0\r\n\r\nGET /x HTTP/1.1\r\n\r\n")
-    ctx.ask("POST", f"/main{CHAT}", wire=smuggling).has_status(400).closes()
+    ambiguous = ctx.wire("POST", f"/main{CHAT}", *fields, body=b"0\r\n\r\n")
+    ctx.ask("POST", f"/main{CHAT}", wire=ambiguous).has_status(400).closes()
     ctx.upstream.count_is(0)
 
 
