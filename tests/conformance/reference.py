@@ -25,7 +25,7 @@ LIMITS: dict[str, Any] = {
     "max_duration_s": 8,
     "max_retain_s": 604_800,
     "tombstone_s": 6,
-    "erase_s": 2,
+    "erase_s": 4,
     "max_stream_bytes": 6 << 20,
     "max_event_bytes": 1 << 17,
     "max_request_bytes": 1 << 17,
