@@ -139,6 +139,11 @@ class Context:
         if not met:
             raise Failed(expected, str(seen), request)
 
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """What the server declared."""
+        return self._setting.limits
+
     def limit(self, name: str) -> float:
         """A limit that the check said it needs."""
         return self._setting.limits[name]
