@@ -18,7 +18,7 @@ from resumestream.testing.running import ServerName, running
 
 LIMITS: dict[str, Any] = {
     "first_byte_s": 3,
-    "stall_s": 3,
+    "stall_s": 5,
     "keepalive_s": 0.5,
     "receive_s": 2,
     "settle_s": 1,
