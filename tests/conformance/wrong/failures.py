@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from resumestream import route
+from resumestream import drain, route
 from resumestream.endings import Ending
 from resumestream.errors import UpstreamLost
 from resumestream.http import access, calls, forms, problems
@@ -68,7 +68,7 @@ def one_for_all(right: Any) -> Any:
 def never(*failures: route.Failure) -> Any:
     """What failed so is not called again, there or elsewhere."""
     row = dict.fromkeys(route.Shown, route.Retry.NEVER)
-    return put(route, "DECISIONS", lambda right: {**right, **dict.fromkeys(failures, row)})
+    return put(drain, "DECISIONS", lambda right: {**right, **dict.fromkeys(failures, row)})
 
 
 def everywhere(right: Any) -> Any:
