@@ -88,7 +88,7 @@ def no_permission_for_pages(ctx: Context) -> None:
     """No answer has an `Access-Control-*` header, also where the upstream's has, or a page asks."""
     page = {"origin": "https://page.example", "access-control-request-method": "POST"}
     allowed = {"access-control-allow-origin": "*", "access-control-expose-headers": "*"}
-    whole = ctx.post(Script(tokens=3, headers=allowed), headers=page).ends_framed()
+    whole = ctx.post(Script(tokens=3, headers=allowed), headers=page).until_events(3).ends_framed()
     for answer in (
         whole,
         ctx.post(Script(status=400, headers=allowed), key=None, headers=page),
