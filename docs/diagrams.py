@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from resumestream import errors, policy
+from resumestream import claims, errors, policy, route
 from resumestream.dialects import DIALECTS
 from resumestream.errors import ResumeStreamError as BaseError
 from resumestream.http.measures import MEASURES
@@ -41,6 +41,30 @@ def lifecycle_table() -> str:
         for moved in Moved
     ]
     return table(["what happened", *State, "outcome"], rows)
+
+
+def key_table() -> str:
+    """What a POST with a key does, by how its stream is doing and what it consents to."""
+    said = {
+        claims.Verdict.START: "a new call",
+        claims.Verdict.ATTACH: "attach",
+        claims.Verdict.EXPIRED: answer(errors.KeyExpired),
+        claims.Verdict.MISMATCH: answer(errors.RetryMismatch),
+    }
+    rows = [
+        [standing.value, *(said[verdicts[consent]] for consent in claims.Consent)]
+        for standing, verdicts in claims.DECISIONS.items()
+    ]
+    return table(["the key's stream", *(f"consent: {consent.value}" for consent in claims.Consent)], rows)
+
+
+def route_table() -> str:
+    """What may follow a provider call that failed."""
+    rows = [
+        [failure.value, *(retries[shown].value for shown in route.Shown)]
+        for failure, retries in route.DECISIONS.items()
+    ]
+    return table(["the call", *(f"readers have {shown.value}" for shown in route.Shown)], rows)
 
 
 def error_table() -> str:
@@ -105,6 +129,11 @@ def metric_table() -> str:
     return table(["metric", "type", "labels", "what it says"], rows)
 
 
+def answer(kind: type[BaseError]) -> str:
+    """Its status and code."""
+    return f"{kind.status} {code(kind.code)}"
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
@@ -125,6 +154,8 @@ def sentence(doc: str | None) -> str:
 DRAWN: dict[str, Callable[[], str]] = {
     "lifecycle-diagram": lifecycle_diagram,
     "lifecycle-table": lifecycle_table,
+    "key-table": key_table,
+    "route-table": route_table,
     "error-table": error_table,
     "policy-table": policy_table,
     "upstream-table": upstream_table,
@@ -143,5 +174,5 @@ def redrawn(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in sorted(DOCS.glob("*.md")):
+    for path in sorted(DOCS.rglob("*.md")):
         path.write_text(redrawn(path.read_text(encoding="utf-8")), encoding="utf-8")

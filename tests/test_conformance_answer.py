@@ -40,7 +40,7 @@ def asked() -> Iterator[Asked]:
 
         threading.Thread(target=serve, daemon=True).start()
         address = Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}/llm")
-        answers.append(Answer(Exchange(address, "GET", "/x", [], b"", None, time.monotonic() + deadline_s)))
+        answers.append(Answer(Exchange(address, "GET", "/x", [], b"", time.monotonic() + deadline_s)))
         return answers[-1]
 
     with listener:

@@ -33,14 +33,12 @@ def test_every_area_belongs_to_one_level_and_has_requirements() -> None:
     assert {identifier.split("-")[1] for identifier in DEFINED} == set(areas)
 
 
-@pytest.mark.parametrize("identifier", CHECKS)
-def test_a_check_needs_limits_that_there_are(identifier: str) -> None:
-    assert set(CHECKS[identifier].needs) <= LIMITS.keys()
+def test_checks_need_limits_that_there_are() -> None:
+    assert {name for check in CHECKS.values() for name in check.needs} <= LIMITS.keys()
 
 
-@pytest.mark.parametrize("identifier", EXEMPT)
-def test_an_exemption_is_a_sentence(identifier: str) -> None:
-    assert re.fullmatch(r"[A-Z].{30,}\.", EXEMPT[identifier])
+def test_an_exemption_is_a_sentence() -> None:
+    assert [why for why in EXEMPT.values() if not re.fullmatch(r"[A-Z].{30,}\.", why)] == []
 
 
 @pytest.mark.parametrize("identifier", ["RS-READ-3", "READ-03", "RS-NONE-01", next(iter(CHECKS))])

@@ -13,6 +13,17 @@ _SHOWN = 80
 """Bytes or characters of what was seen that a failure quotes."""
 
 
+class Members(dict[str, Any]):
+    """A JSON object of an answer. Asked for a member that is not there it raises Failed."""
+
+    def __init__(self, members: dict[str, Any], *, request: str) -> None:
+        super().__init__(members)
+        self._request = request
+
+    def __missing__(self, name: str) -> Any:
+        raise Failed(f"a member {name!r}", f"only {', '.join(self)}", self._request)
+
+
 class Answer:
     """What a server answers to one request. Nothing is waited for before it is looked at; all waits raise Failed."""
 
@@ -45,8 +56,8 @@ class Answer:
 
     @property
     def events(self) -> list[Event]:
-        """The whole events in it."""
-        return events(self.body)
+        """The whole events in the payload."""
+        return events(self.payload)
 
     @property
     def ended(self) -> str:
@@ -78,6 +89,12 @@ class Answer:
     def end(self) -> Self:
         """Read to the end, however it comes."""
         self._exchange.read_until(lambda: False, "the end")
+        return self
+
+    def closes(self) -> Self:
+        """The server ends the connection behind the answer."""
+        self.end()
+        self._exchange.read_close()
         return self
 
     def silent_for(self, seconds: float) -> Self:
@@ -154,7 +171,7 @@ class Answer:
     def json(self) -> Any:
         """The whole body as JSON."""
         try:
-            return json.loads(self.end().body)
+            return json.loads(self.end().body, object_hook=lambda members: Members(members, request=self.request))
         except ValueError:
             raise Failed("JSON", _text(self.body[:_SHOWN]), self.request) from None
 

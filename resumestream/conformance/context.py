@@ -87,14 +87,22 @@ class Context:
         body: bytes = b"",
         headers: Mapping[str, str | None] | None = None,
         wire: bytes | None = None,
+        window: int | None = None,
     ) -> Answer:
         """Any request of the check's caller. A header that is None is left out. `wire`: the bytes that go over the
-        connection instead."""
+        connection instead. `window`: how many bytes may come before they are read."""
         fields = {**self.caller, HEADER: self._script, **{k.lower(): v for k, v in (headers or {}).items()}}
         sent = [(name, value) for name, value in fields.items() if value is not None]
-        exchange = Exchange(self._setting.address, method, path, sent, body, wire, self._until)
+        exchange = Exchange(self._setting.address, method, path, sent, body, self._until, wire=wire, window=window)
         self._exchanges.append((exchange, {name: value for name, value in sent if name == "authorization"}))
         return Answer(exchange)
+
+    def wire(self, method: str, path: str, *more: tuple[str, str], body: bytes = b"", version: str = "1.1") -> bytes:
+        """The check's own request as bytes, with just these headers beside `Host`, its caller and its script: for
+        what a client library would not send. The framing of the body is among `more`."""
+        fields = [("host", self.authority), *self.caller.items(), (HEADER, self._script), *more]
+        lines = [f"{method} {self.root}{path} HTTP/{version}", *(f"{name}: {value}" for name, value in fields)]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
     # --- streams -------------------------------------------------------------------------------------------------
 
@@ -131,6 +139,11 @@ class Context:
         if not met:
             raise Failed(expected, str(seen), request)
 
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """What the server declared."""
+        return self._setting.limits
+
     def limit(self, name: str) -> float:
         """A limit that the check said it needs."""
         return self._setting.limits[name]
@@ -164,7 +177,7 @@ class Context:
         for stream, who in made.items():
             with contextlib.suppress(Failed):
                 path = f"/streams/{stream}?forget=true"
-                exchange = Exchange(self._setting.address, "DELETE", path, list(who.items()), b"", None, until)
+                exchange = Exchange(self._setting.address, "DELETE", path, list(who.items()), b"", until)
                 exchange.read_until(lambda: False, "the end")
                 exchange.leave()
         self.upstream.close()

@@ -50,9 +50,11 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port in (80, 443) else f"{host}:{self.port}"
 
-    def connect(self, within_s: float) -> socket.socket:
+    def connect(self, within_s: float, window: int | None) -> socket.socket:
         """Raises OSError."""
         connection = socket.create_connection((self.host, self.port), within_s)
+        if window:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.scheme == "https":
             connection = ssl.create_default_context().wrap_socket(connection, server_hostname=self.host)
@@ -63,10 +65,20 @@ class Exchange:
     """A request that was sent, and its answer as far as it has been read. Raises Failed where nothing comes in time."""
 
     def __init__(
-        self, address: Address, method: str, path: str, headers: Headers, body: bytes, wire: bytes | None, until: float
+        self,
+        address: Address,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: bytes,
+        until: float,
+        *,
+        wire: bytes | None = None,
+        window: int | None = None,
     ) -> None:
-        """`wire`: what goes over the connection instead of the request that the rest describes. `until`: the deadline
-        of every wait, on the monotonic clock. Raises Failed where the server takes no connection."""
+        """`wire`: what goes over the connection instead of the request that the rest describes. `window`: bytes that
+        may come before they are read. `until`: the deadline of every wait, on the monotonic clock. Raises Failed where
+        the server takes no connection."""
         self.request = f"{method} {path}"
         self.body = b""
         self.ended: Literal["", "framed", "cut"] = ""
@@ -82,7 +94,7 @@ class Exchange:
         sent = [self._http.send(event) for event in (request, h11.Data(data=body), h11.EndOfMessage())]
         self.began_s = time.monotonic()
         try:
-            self._socket = address.connect(self._left_s())
+            self._socket = address.connect(self._left_s(), window)
         except OSError as error:
             raise Failed("a connection", f"{error}", self.request) from None
         # A server may refuse, and close, before it has read everything: its answer still counts.
@@ -110,6 +122,18 @@ class Exchange:
         until = min(self._until, time.monotonic() + seconds)
         while not self.ended and time.monotonic() < until:
             self._step("", until)
+
+    def read_close(self) -> None:
+        """Wait until the server ends the connection."""
+        try:
+            while self._http.their_state is not h11.CLOSED:
+                self._socket.settimeout(self._left_s())
+                if not self._socket.recv(65536):
+                    return
+        except TimeoutError:
+            raise Failed("the end of the connection", "a connection that stays", self.request) from None
+        except OSError:
+            return
 
     def _step(self, what: str, until: float | None = None) -> None:
         """Take in one event. Raises Failed at the deadline of the check; returns at `until`."""

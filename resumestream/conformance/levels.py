@@ -18,6 +18,7 @@ SPARE_CREDENTIAL = "Bearer conformance-spare"
 
 UPSTREAMS: dict[str, tuple[str, str, str]] = {
     "main": ("core", "", "nothing more: the caller's credential goes on to it"),
+    "other": ("core", "/other", "as `main`: the same key at both means two streams"),
     "retrying": ("failover", "", "1 retry, then the fallback `spare`; never a second call in mid-stream"),
     "segments": ("segments", "", "no retry; the fallback `spare`; failover in mid-stream as a new segment"),
     "responses": ("resumable", "", "OpenAI Responses in background mode, which is resumed"),

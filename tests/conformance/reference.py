@@ -44,6 +44,7 @@ def reference(provider_url: str, store: str) -> Starlette:
         store,
         {
             "main": Upstream(provider_url),
+            "other": Upstream(f"{provider_url}/other"),
             "retrying": Upstream(provider_url, retries=1, fallbacks=["spare"]),
             "segments": Upstream(provider_url, failover="segment", fallbacks=["spare"]),
             "responses": Upstream(provider_url, resume="responses"),

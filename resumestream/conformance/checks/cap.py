@@ -138,9 +138,8 @@ def head(ctx: Context) -> None:
 @check("RS-CAP-12", needs=("receive_s",))
 def slow_request(ctx: Context) -> None:
     """A request whose body stops half way is 408, and nothing is called."""
-    fields = {**ctx.caller, "host": ctx.authority, "content-type": "application/json", "content-length": "1000"}
-    lines = [f"POST {ctx.root}/main{CHAT} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    ctx.post(wire="\r\n".join([*lines, "", '{"stream": ']).encode()).is_problem(408, "request-timeout")
+    half = ctx.wire("POST", f"/main{CHAT}", ("content-length", "1000"), body=b'{"stream": ')
+    ctx.post(wire=half).is_problem(408, "request-timeout")
     ctx.upstream.count_is(0)
 
 

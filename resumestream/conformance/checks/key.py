@@ -5,31 +5,20 @@ from __future__ import annotations
 from resumestream.testing.provider import Script
 
 from ..context import Context
+from ..paths import CHAT, request_body
 from ..registry import check
 
 
 @check("RS-KEY-01")
-def attaches_after_the_end(ctx: Context) -> None:
-    """The same request with the same key gets the same stream from its first byte, and no second call is made."""
+def one_call(ctx: Context) -> None:
+    """The same request with the same key gets the same stream, and no second call is made."""
     first = ctx.post(Script(tokens=20)).has_status(200).ends_framed()
-    again = ctx.post().has_status(200).ends_framed().has_payload(first.payload)
-    again.has_header("stream-id", first.stream).has_header("idempotent-replayed", "true")
-    first.lacks_header("idempotent-replayed")
+    for _ in range(2):
+        ctx.post().has_status(200).has_header("stream-id", first.stream).has_payload(first.payload)
     ctx.upstream.count_is(1)
 
 
 @check("RS-KEY-02")
-def attaches_in_flight(ctx: Context) -> None:
-    """The same request while the first is answered reads along: what there is at once, and then the rest."""
-    first = ctx.post(Script(tokens=20, hold_at=7)).until_events(7)
-    again = ctx.post().until_events(7)
-    again.has_header("stream-id", first.stream).expect(again.payload == first.payload, "the same bytes", again.payload)
-    ctx.upstream.release()
-    again.ends_framed().has_payload(first.ends_framed().payload)
-    ctx.upstream.count_is(1)
-
-
-@check("RS-KEY-03")
 def at_the_same_moment(ctx: Context) -> None:
     """Of many equal requests at the same moment one call is made, and all get its answer."""
     answers = [ctx.post(Script(tokens=10)), *(ctx.post() for _ in range(7))]
@@ -39,81 +28,114 @@ def at_the_same_moment(ctx: Context) -> None:
     ctx.upstream.count_is(1)
 
 
+@check("RS-KEY-03")
+def from_the_first_byte(ctx: Context) -> None:
+    """Who attaches during the call or after it gets the whole answer."""
+    first = ctx.post(Script(tokens=20, hold_at=7)).until_events(7)
+    along = ctx.post().has_header("stream-offset", "0" * 16).until_events(7)
+    along.expect(along.payload == first.payload, "what the first caller has", along.payload[-80:])
+    ctx.upstream.release()
+    whole = first.ends_framed().payload
+    along.ends_framed().has_payload(whole)
+    ctx.post().has_header("stream-offset", "0" * 16).has_payload(whole)
+
+
 @check("RS-KEY-04")
 def alias(ctx: Context) -> None:
-    """`X-Idempotency-Key` means the same as `Idempotency-Key`."""
+    """`X-Idempotency-Key` means the same; both with different values are refused, with the same they are not."""
     first = ctx.post(Script(tokens=5)).ends_framed()
-    ctx.post(key=None, headers={"x-idempotency-key": ctx.key}).ends_framed().has_header("stream-id", first.stream)
+    for key in (None, ctx.key):
+        again = ctx.post(key=key, headers={"x-idempotency-key": ctx.key})
+        again.has_status(200).has_header("stream-id", first.stream).ends_framed()
+    ctx.post(headers={"x-idempotency-key": f"{ctx.key}-other"}).is_problem(400, "invalid-header")
     ctx.upstream.count_is(1)
+
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~:-"
+WRONG = ("a b", "a,b", "a/b", "a=b", "a@b", "ä", '"', "x" * 256)
 
 
 @check("RS-KEY-05")
-def quoted(ctx: Context) -> None:
-    """A key in double quotes is the key without them."""
-    first = ctx.post(Script(tokens=5)).ends_framed()
-    ctx.post(key=f'"{ctx.key}"').ends_framed().has_header("stream-id", first.stream)
-    ctx.upstream.count_is(1)
-
-
-WRONG = ("a b", "a,b", "ä", "a/b", "x" * 256)
+def form(ctx: Context) -> None:
+    """A key of other characters, empty, or longer than 255 is 400 and makes no call; one of 255 is good."""
+    for key in ("", *WRONG):
+        ctx.post(key=key).is_problem(400, "invalid-header")
+    ctx.upstream.count_is(0)
+    longest = f"{ctx.key}{ALPHABET}{'x' * 255}"[:255]
+    first = ctx.post(Script(tokens=5), key=longest).has_status(200).ends_framed()
+    ctx.post(key=longest).has_header("stream-id", first.stream).ends_framed()
 
 
 @check("RS-KEY-06")
-def characters(ctx: Context) -> None:
-    """A key of other characters, or longer than 255 is refused before any call; one of 255 is not."""
-    for key in WRONG:
-        ctx.post(key=key).is_problem(400, "invalid-header")
-    ctx.upstream.count_is(0)
-    longest = (ctx.key + "-._~:" + "x" * 255)[:255]
-    ctx.post(key=longest).has_status(200).ends_framed()
+def quoted(ctx: Context) -> None:
+    """A key in double quotes is the key without them."""
+    first = ctx.post(Script(tokens=5)).ends_framed()
+    ctx.post(key=f'"{ctx.key}"').has_status(200).has_header("stream-id", first.stream).ends_framed()
+    ctx.upstream.count_is(1)
 
 
 @check("RS-KEY-07")
-def key_and_scope(ctx: Context) -> None:
-    """A key and a scope together are refused."""
-    ctx.post(headers={"stream-scope": "turn"}).is_problem(400, "invalid-header")
-    ctx.upstream.count_is(0)
+def of_an_upstream(ctx: Context) -> None:
+    """The same key at another upstream makes a stream of its own."""
+    mine, other = ctx.post(Script(tokens=5)).ends_framed(), ctx.post(upstream="other").has_status(200)
+    other.ends_framed().lacks_header("idempotent-replayed")
+    other.expect(other.stream != mine.stream, "another stream", other.stream)
+    ctx.upstream.count_is(2)
 
 
 @check("RS-KEY-08")
 def of_a_principal(ctx: Context) -> None:
-    """Another principal's equal key is another key."""
-    mine, theirs = ctx.post(Script(tokens=5)).ends_framed(), ctx.post(headers=ctx.stranger).ends_framed()
-    theirs.lacks_header("idempotent-replayed").expect(theirs.stream != mine.stream, "another stream", theirs.stream)
+    """Another principal's equal key makes a stream of its own."""
+    mine, theirs = ctx.post(Script(tokens=5)).ends_framed(), ctx.post(headers=ctx.stranger).has_status(200)
+    theirs.ends_framed().lacks_header("idempotent-replayed")
+    theirs.expect(theirs.stream != mine.stream, "another stream", theirs.stream)
     ctx.upstream.count_is(2)
 
 
 @check("RS-KEY-09")
 def without_a_key(ctx: Context) -> None:
-    """Equal requests without a key are two calls."""
-    one, two = ctx.post(Script(tokens=5), key=None).ends_framed(), ctx.post(key=None).ends_framed()
-    two.expect(one.stream != two.stream, "another stream", two.stream)
-    ctx.upstream.count_is(2)
+    """Equal requests without a key make a stream each."""
+    streams = {ctx.post(Script(tokens=5), key=None).has_status(200).ends_framed().stream for _ in range(3)}
+    ctx.expect(len(streams) == 3, "three streams", sorted(streams))
+    ctx.upstream.count_is(3)
 
 
 @check("RS-KEY-10")
-def failures_are_replayed(ctx: Context) -> None:
-    """A stream that broke off is what its key means from then on: the failure is replayed, and nothing is called."""
-    first = ctx.post(Script(tokens=20, fault="rst", at_event=5)).end()
-    ctx.sealed(first.stream).has_header("stream-outcome", "truncated")
-    again = ctx.post().end().has_header("stream-id", first.stream).has_header("stream-outcome", "truncated")
-    again.expect(first.payload[:99] == again.payload[:99], "the partial answer", again.payload[:99])
+def leaving_frees_nothing(ctx: Context) -> None:
+    """Who leaves in mid-answer and asks again gets the same stream."""
+    first = ctx.post(Script(tokens=9, hold_at=3)).until_events(3)
+    stream = first.stream
+    first.leave(reset=True)
+    again = ctx.post().has_status(200).has_header("stream-id", stream).until_events(3)
+    again.leave()
+    ctx.upstream.release()
+    ctx.sealed(stream).has_header("stream-outcome", "completed")
+    ctx.post().has_header("stream-id", stream).ends_framed()
     ctx.upstream.count_is(1)
+
+
+TWICE = {
+    "idempotency-key": "a",
+    "x-idempotency-key": "a",
+    "stream-scope": "a",
+    "stream-occurrence": "1",
+    "stream-match": "key",
+    "stream-retry": "a",
+    "stream-retain": "60",
+    "stream-on-disconnect": "continue",
+    "stream-offset": "0",
+    "stream-exact": "true",
+}
 
 
 @check("RS-KEY-11")
-def durable_before_the_call(ctx: Context) -> None:
-    """A request that prefers not to wait gets 202 with the stream's place once its key is bound."""
-    answer = ctx.post(Script(tokens=5, hold_at=2), headers={"prefer": "respond-async"}).has_status(202)
-    answer.has_header("location", f"{ctx.root}/streams/{answer.stream}").end()
-    ctx.upstream.wait_for(lambda calls: bool(calls) and calls[0].held, "a call that goes on")
-    ctx.upstream.release()
-    ctx.post().has_header("stream-id", answer.stream).ends_framed()
-    ctx.upstream.count_is(1)
-
-
-@check("RS-KEY-12")
-def respond_async_is_not_for_sdks(ctx: Context) -> None:
-    """An SDK that cannot understand 202 gets the answer."""
-    agent = {"prefer": "respond-async", "user-agent": "OpenAI/Python 2.1.0"}
-    ctx.post(Script(tokens=5), headers=agent).has_status(200).ends_framed()
+def twice(ctx: Context) -> None:
+    """A header that takes one value and is there twice is 400 and makes no call, even with the same value."""
+    body = request_body(CHAT)
+    for name, value in TWICE.items():
+        fields = ("content-type", "application/json"), ("content-length", str(len(body)))
+        needed = () if name in ("idempotency-key", "stream-scope", "stream-occurrence") else (("idempotency-key", "a"),)
+        needed = (("stream-scope", "a"),) if name == "stream-occurrence" else needed
+        raw = ctx.wire("POST", f"/main{CHAT}", *fields, *needed, (name, value), (name, value), body=body)
+        ctx.ask("POST", f"/main{CHAT}", wire=raw).is_problem(400, "invalid-header")
+    ctx.upstream.count_is(0)

@@ -1,4 +1,4 @@
-"""What a wrong server does between the right one and its callers: ASGI wrappers that edit answers."""
+"""What a wrong server does between the right one and its callers: ASGI apps that edit what passes."""
 
 from __future__ import annotations
 
@@ -42,13 +42,22 @@ def without(name: bytes, *, method: str = "") -> Around:
     return headers(edit)
 
 
-def status(wrong: int, right: int) -> Around:
-    """Another status than the right one."""
+def unpadded(name: bytes) -> Around:
+    """The offset in that header without its zeros."""
+    return headers(lambda scope, fields: [(key, value.lstrip(b"0") if key == name else value) for key, value in fields])
+
+
+def status(wrong: int, right: int, *, path: str = "") -> Around:
+    """Another status than the right one, below that path alone if one is given."""
 
     def around(app: ASGIApp) -> ASGIApp:
         async def answering(scope: Scope, receive: Receive, send: Send) -> None:
             async def edited(message: Message) -> None:
-                if message["type"] == "http.response.start" and message["status"] == right:
+                if (
+                    message["type"] == "http.response.start"
+                    and message["status"] == right
+                    and scope["path"].endswith(path)
+                ):
                     message = {**message, "status": wrong}
                 await send(message)
 
