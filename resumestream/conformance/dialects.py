@@ -1,4 +1,4 @@
-"""The providers' grammars as the suite sees them: a call in each that breaks off, and what a failure looks like there."""
+"""The grammars of the providers: a call in each that breaks off, and what a failure looks like there."""
 
 from __future__ import annotations
 

@@ -133,7 +133,8 @@ def bad_labels(ctx: Context) -> None:
 
 @check("RS-LIST-09")
 def scope_of_all_upstreams(ctx: Context) -> None:
-    """One scope at two upstreams finds the streams of both."""
+    """One scope at two upstreams finds the streams of both, and no other."""
+    made(ctx, scope=f"{ctx.key}-2")
     scope = {"stream-scope": ctx.key}
     here = ctx.post(key=None, headers=scope).has_status(200).ends_framed().stream
     there = ctx.post(key=None, headers=scope, upstream="other").has_status(200).ends_framed().stream
