@@ -10,6 +10,8 @@ from ..registry import check
 from ..sse import blocks
 
 HELD = Script(tokens=9, hold_at=4)
+GOING_ON = Script(tokens=1000, delay_s=0.1)
+"""Ends only where somebody ends it."""
 
 
 def stop(ctx: Context, stream: str) -> Answer:
@@ -26,8 +28,8 @@ def stopped(ctx: Context) -> None:
 
 @check("RS-STOP-02")
 def upstream_closed(ctx: Context) -> None:
-    """The upstream sees its client leave."""
-    live = ctx.post(HELD).until_events(4)
+    """The upstream, which goes on sending, sees its client leave."""
+    live = ctx.post(GOING_ON).until_events(4)
     stop(ctx, live.stream).has_status(202)
     ctx.upstream.wait_for(lambda calls: any(call.disconnected for call in calls), "a call whose client left")
 
@@ -41,7 +43,7 @@ def events_kept(ctx: Context) -> None:
     ctx.expect(0 < len(b"".join(whole)) < 1000, "whole events and a part of one", whole)
     live.until_events(len(whole))
     stop(ctx, live.stream).has_status(202)
-    ctx.sealed(live.stream)
+    ctx.sealed(live.stream).has_header("stream-outcome", "cancelled")
     ctx.read(live.stream, "offset=-1").has_status(200).has_body(b"".join(whole))
 
 
