@@ -107,7 +107,7 @@ def eviction(ctx: Context) -> None:
 @check("RS-CAP-08", needs=("max_total_bytes", "max_stream_bytes", "max_event_bytes"), alone=True)
 def no_room(ctx: Context) -> None:
     """While live streams alone hold the total, a start is 507, and nothing is called."""
-    large = event(min(ctx.limit_bytes("max_event_bytes"), 1 << 17) // 2)
+    large = event(min(ctx.limit_bytes("max_event_bytes"), 1 << 17) * 3 // 4)
     total, most = ctx.limit_bytes("max_total_bytes"), ctx.limit_bytes("max_stream_bytes") // len(large) - 1
     needed = total // len(large) + 1
     for count in (most,) * (needed // most) + (needed % most,):
