@@ -120,6 +120,17 @@ def dialect_table() -> str:
     )
 
 
+def frame_table() -> str:
+    """The bytes that tell of a failure in each dialect, in hexadecimal where it is no text."""
+    framed = {dialect: dialect.error_frame("CODE", "MESSAGE") for dialect in DIALECTS.values()}
+    rows = [
+        [code(dialect.name), code(repr(frame)[2:-1] if frame.isascii() else frame.hex())]
+        for dialect, frame in framed.items()
+        if frame
+    ]
+    return table(["dialect", "failure frame"], rows)
+
+
 def metric_table() -> str:
     """Every metric with its type, its labels and what it says."""
     rows = [
@@ -160,6 +171,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     "policy-table": policy_table,
     "upstream-table": upstream_table,
     "dialect-table": dialect_table,
+    "frame-table": frame_table,
     "metric-table": metric_table,
 }
 

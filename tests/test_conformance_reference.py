@@ -23,5 +23,5 @@ def test_the_reference_server_conforms(store: str, server: ServerName, tmp_path:
     where = store if store.endswith(":") else str(tmp_path / store)
     with setting(where, server=server) as made:
         probe(made, ALL)
-        results = run(made, chosen([]), ALL, jobs=8)
+        results = run(made, chosen([]), ALL, jobs=16)
     assert not [result for result in results if result.verdict == "failed"], summary(results)

@@ -18,7 +18,7 @@ from .conformance.reference import ALL, LIMITS, setting
 from .conformance.wrong import WRONG
 
 load()
-DEADLINE_S = 5.0
+DEADLINE_S = 3.0
 """For a check of a wrong server: what waits for ever has failed."""
 UNBROKEN = {"DEATH"}
 """Areas that a fault within one process does not show in."""
@@ -44,6 +44,9 @@ def test_it_is_caught(name: str, held: set[str]) -> None:
 
 HOLDS_FOR_NOTHING = {
     "RS-GW-23": "the HTTP server beneath refuses it",
+    "RS-OPS-01": "all that is wanted is 200",
+    "RS-OPS-02": "all that is wanted is 200",
+    "RS-PRIV-06": "it has none of those headers",
 }
 """Requirement → why even a server that does nothing keeps it."""
 
@@ -60,7 +63,7 @@ def test_a_server_that_does_nothing_keeps_nothing() -> None:
         made = Setting(
             address=Address.parse(url), provider=provider, upstream_url=provider.url, limits=limits, deadline_s=1
         )
-        results = run(made, list(CHECKS), ALL, jobs=16)
+        results = run(made, list(CHECKS), ALL, jobs=32)
     assert {result.id for result in results if result.verdict == "passed"} == HOLDS_FOR_NOTHING.keys()
 
 

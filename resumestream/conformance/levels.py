@@ -16,15 +16,18 @@ LEVELS: dict[str, tuple[str, ...]] = {
 SPARE_CREDENTIAL = "Bearer conformance-spare"
 """What the server itself shows to the upstream `spare`."""
 
+CLOSED = "http://127.0.0.1:1"
+
 UPSTREAMS: dict[str, tuple[str, str, str]] = {
     "main": ("core", "", "nothing more: the caller's credential goes on to it"),
     "other": ("core", "/other", "as `main`: the same key at both means two streams"),
+    "closed": ("core", CLOSED, "an address where nobody listens"),
     "retrying": ("failover", "", "1 retry, then the fallback `spare`; never a second call in mid-stream"),
     "segments": ("segments", "", "no retry; the fallback `spare`; failover in mid-stream as a new segment"),
     "responses": ("resumable", "", "OpenAI Responses in background mode, which is resumed"),
-    "spare": ("failover segments", "/spare", f"a credential of its own: `Authorization: {SPARE_CREDENTIAL}`"),
+    "spare": ("core failover segments", "/spare", f"a credential of its own: `Authorization: {SPARE_CREDENTIAL}`"),
 }
-"""Name → the levels that need it, its path at the scripted upstream, and how it must be configured."""
+"""Name → the levels that need it, its path at the scripted upstream or its URL, and how it must be configured."""
 
 
 def level_of(identifier: str) -> str:
@@ -44,8 +47,8 @@ def area_of(identifier: str) -> str:
 def configuration(url: str, levels: tuple[str, ...]) -> str:
     """What the server must have for these levels, for people. `url` is where it reaches the scripted upstream."""
     lines = [
-        f"  {name:<10} {url}{path}   {how}"
-        for name, (needed_by, path, how) in UPSTREAMS.items()
+        f"  {name:<10} {where if where == CLOSED else url + where}   {how}"
+        for name, (needed_by, where, how) in UPSTREAMS.items()
         if set(needed_by.split()) & set(levels)
     ]
     return "\n".join(["The server must have these upstreams, and take each bearer token for a principal:", *lines])

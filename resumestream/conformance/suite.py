@@ -36,7 +36,7 @@ def _place(identifier: str) -> tuple[int, str]:
 def probe(setting: Setting, levels: Sequence[str]) -> None:
     """Raises CannotRun where the server, or an upstream that these levels need, is not there."""
     for name, (needed_by, _, _) in UPSTREAMS.items():
-        if name == "spare" or not set(needed_by.split()) & set(levels):
+        if name in ("spare", "closed") or not set(needed_by.split()) & set(levels):
             continue
         ctx = Context(setting)
         try:

@@ -20,12 +20,19 @@ class ScriptedUpstream:
         """`name` is no other check's. `until`: the deadline of every wait, on the monotonic clock."""
         self._provider, self._name, self._until = provider, name, until
         self._numbers = itertools.count(1)
+        self._changed = False
 
     def script(self, *scripts: Script) -> str:
         """The name, for the header `x-script`, of calls that get these in turn, and the last of them from then on."""
         name = f"{self._name}.{next(self._numbers)}"
         self._provider.script(*scripts, name=name)
         return name
+
+    def otherwise(self, script: Script) -> None:
+        """What requests without that header get from now on, which a server makes on its own behalf, to the end of the
+        check: for one that runs alone."""
+        self._changed = True
+        self._provider.script(default=script)
 
     def calls(self, script: str = "") -> Calls:
         """The check's calls so far, or those of that name."""
@@ -68,6 +75,8 @@ class ScriptedUpstream:
     def close(self) -> None:
         with contextlib.suppress(RuntimeError):  # the provider has ended
             self.release()
+            if self._changed:
+                self._provider.script(default=Script())
 
     def _mine(self, call: Call, script: str = "") -> bool:
         named = dict(call.headers).get(HEADER, "")

@@ -12,13 +12,13 @@ from starlette.types import ASGIApp
 from resumestream import Policy, ResumeStream, Upstream
 from resumestream.conformance.context import Setting
 from resumestream.conformance.exchange import Address
-from resumestream.conformance.levels import LEVELS, SPARE_CREDENTIAL
+from resumestream.conformance.levels import CLOSED, LEVELS, SPARE_CREDENTIAL
 from resumestream.testing.provider import ScriptedProvider
 from resumestream.testing.running import ServerName, running
 
 LIMITS: dict[str, Any] = {
     "first_byte_s": 3,
-    "stall_s": 3,
+    "stall_s": 5,
     "keepalive_s": 0.5,
     "receive_s": 2,
     "settle_s": 1,
@@ -44,6 +44,7 @@ def reference(provider_url: str, store: str) -> Starlette:
         store,
         {
             "main": Upstream(provider_url),
+            "closed": Upstream(CLOSED),
             "other": Upstream(f"{provider_url}/other"),
             "retrying": Upstream(provider_url, retries=1, fallbacks=["spare"]),
             "segments": Upstream(provider_url, failover="segment", fallbacks=["spare"]),

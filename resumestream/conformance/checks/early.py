@@ -6,7 +6,7 @@ from resumestream.testing.provider import Script
 
 from ..answer import Answer
 from ..context import Context
-from ..registry import check, exempt
+from ..registry import check
 
 WHOLE = Script(tokens=5)
 UNANSWERED = Script(fault="rst", before_head=True)
@@ -85,7 +85,13 @@ def error_events(ctx: Context) -> None:
     ctx.post(key=f"{ctx.key}-later").has_header("stream-id", later.stream).has_payload(later.payload)
 
 
-exempt("RS-EARLY-06", "The upstreams that the suite assumes all take connections for as long as it runs.")
+@check("RS-EARLY-06")
+def no_connection(ctx: Context) -> None:
+    """An upstream that takes no connection is 502, which may be tried again: the next POST has a stream of its own."""
+    first = ctx.post(upstream="closed").has_status(502).lacks_header("x-should-retry").end()
+    ctx.sealed(first.stream).has_header("stream-outcome", "provider_error")
+    again = ctx.post(upstream="closed").has_status(502).lacks_header("idempotent-replayed").end()
+    again.expect(again.stream != first.stream, "a new stream", again.stream)
 
 
 @check("RS-EARLY-07")

@@ -131,6 +131,12 @@ DROPPED = {
     "stream-anything": "theirs",
     "idempotent-replayed": "theirs",
     "location": "/theirs",
+    "strict-transport-security": "max-age=9",
+    "alt-svc": 'h3=":443"',
+    "clear-site-data": '"cookies"',
+    "cross-origin-opener-policy": "same-origin",
+    "x-accel-redirect": "/x",
+    "x-accel-buffering": "yes",
 }
 
 

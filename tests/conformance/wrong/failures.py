@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 from resumestream import route
 from resumestream.endings import Ending
@@ -68,7 +69,7 @@ def one_for_all(right: Any) -> Any:
 def never(*failures: route.Failure) -> Any:
     """What failed so is not called again, there or elsewhere."""
     row = dict.fromkeys(route.Shown, route.Retry.NEVER)
-    return put(route, "DECISIONS", lambda right: {**right, **dict.fromkeys(failures, row)})
+    return lambda: patch.dict(route.DECISIONS, dict.fromkeys(failures, row))
 
 
 def everywhere(right: Any) -> Any:
