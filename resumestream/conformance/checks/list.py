@@ -100,7 +100,8 @@ def bad_queries(ctx: Context) -> None:
 
 @check("RS-LIST-06")
 def entries(ctx: Context) -> None:
-    """The entry of a stream is its `info`, for one that completed, one that failed and one that was deleted."""
+    """The entry of a stream is its `info`, for one that completed, one that failed and one that was deleted; `node` is
+    of the process that answers."""
     ended = [
         ctx.post(script, key=None).end() for script in (Script(tokens=5), Script(tokens=9, fault="rst", at_event=3))
     ]
@@ -108,7 +109,7 @@ def entries(ctx: Context) -> None:
     ctx.ask("DELETE", f"/streams/{gone}").has_status(204)
     for stream in (*(ctx.sealed(answer.stream).stream for answer in ended), gone):
         entries = [entry for entry in ctx.get("/streams").json()["streams"] if entry["id"] == stream]
-        told = ctx.info(stream)
+        told = {**ctx.info(stream), "node": entries[0]["node"] if entries else ""}
         ctx.expect(entries == [told], str([told]), entries, "GET /streams")
 
 
