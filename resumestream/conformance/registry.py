@@ -24,16 +24,14 @@ class Check:
     """One sentence: what is done and looked at."""
     needs: tuple[str, ...]
     """Names of limits that the server must have declared."""
+    level: str
+    """The level that must be asked for: that of its area, or another whose upstreams it goes through."""
     alone: bool
     """No other check runs beside it: it fills something up that all share."""
 
     @property
     def area(self) -> str:
         return area_of(self.id)
-
-    @property
-    def level(self) -> str:
-        return level_of(self.id)
 
 
 CHECKS: dict[str, Check] = {}
@@ -43,7 +41,9 @@ EXEMPT: dict[str, str] = {}
 """Requirement id → why nothing over HTTP can show whether it holds. Filled by `load`."""
 
 
-def check(identifier: str, *, needs: tuple[str, ...] = (), alone: bool = False) -> Callable[[Run], Run]:
+def check(
+    identifier: str, *, needs: tuple[str, ...] = (), level: str = "", alone: bool = False
+) -> Callable[[Run], Run]:
     """Make a function the check of one requirement. Its docstring is one sentence on what is done and looked at."""
 
     def register(run: Run) -> Run:
@@ -51,7 +51,9 @@ def check(identifier: str, *, needs: tuple[str, ...] = (), alone: bool = False) 
         if not what:
             raise ValueError(f"the check of {identifier} has no docstring")
         _once(identifier)
-        CHECKS[identifier] = Check(id=identifier, run=run, what=what, needs=needs, alone=alone)
+        CHECKS[identifier] = Check(
+            id=identifier, run=run, what=what, needs=needs, level=level or level_of(identifier), alone=alone
+        )
         return run
 
     return register

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from resumestream.testing.provider import Script
 
 from .context import Context, Setting
-from .levels import LEVELS, UPSTREAMS, level_of
+from .levels import LEVELS, UPSTREAMS
 from .limits import unmet
 from .registry import CHECKS, EXEMPT, Check
 from .verdicts import CannotRun, Failed, Result
@@ -89,7 +89,7 @@ def _results(setting: Setting, identifiers: Sequence[str], levels: Sequence[str]
 def _why_not(setting: Setting, identifier: str, levels: Sequence[str]) -> str:
     if why := EXEMPT.get(identifier):
         return f"not black-box testable: {why}"
-    if (level := level_of(identifier)) not in levels:
+    if (level := CHECKS[identifier].level) not in levels:
         return f"the level {level} was not asked for"
     return unmet(CHECKS[identifier].needs, setting.limits)
 

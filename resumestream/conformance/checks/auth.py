@@ -141,7 +141,7 @@ def not_from_here(ctx: Context) -> None:
     ctx.upstream.count_is(0)
 
 
-@check("RS-AUTH-07")
+@check("RS-AUTH-07", level="failover")
 def the_operators_money(ctx: Context) -> None:
     """An upstream with a credential of the operator's refuses such requests also where they show one of their own."""
     for fields in (FROM_A_PAGE, {"x-forwarded-for": "203.0.113.9"}):
@@ -151,7 +151,7 @@ def the_operators_money(ctx: Context) -> None:
     ctx.upstream.count_is(0)
 
 
-@check("RS-AUTH-08")
+@check("RS-AUTH-08", level="failover")
 def the_callers_secrets(ctx: Context) -> None:
     """An upstream with a credential of the operator's gets that one, and none that the caller has shown."""
     secret = ctx.caller["authorization"].removeprefix("Bearer ")

@@ -110,7 +110,6 @@ def members(ctx: Context) -> None:
         "closed": True,
         "labels": ["one"],
         "previous": None,
-        "node": answer.value("stream-node"),
     }
     seen = {name: told.get(name) for name in expected}
     ctx.expect(seen == expected, str(expected), seen)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from resumestream import route
+from starlette.requests import Request
+
+from resumestream import hub, route
 from resumestream.endings import Ending
 from resumestream.errors import UpstreamLost
-from resumestream.http import access, calls, forms, problems
+from resumestream.http import access, calls, forms, problems, streams
 from resumestream.http.site import Site
 from resumestream.hub import Hub
+from resumestream.reads import Reads
+from resumestream.remote import Behind
+from resumestream.upstream import call
 from resumestream.upstream.resuming import Resuming
 from tests.simulation.faults import ambiguous_call_repeated, reader_stops_it
 
@@ -93,6 +99,45 @@ def not_attached(right: Any) -> Any:
     return wrong
 
 
+def always_decorated(right: Any) -> Any:
+    """Keep-alives also reach who goes on at an offset."""
+    return lambda self, dialect, *, exact, cuttable=True: right(self, dialect, exact=False, cuttable=cuttable)
+
+
+def at_once(right: Any) -> Any:
+    """A grace is none: the stream is stopped when its last reader leaves."""
+    return lambda text: right("cancel" if text.startswith("grace:") else text)
+
+
+def impatient(right: Any) -> Any:
+    """A retry does not wait for as long as it was asked to."""
+    return lambda self, step, retry_after_s, jitter: right(self, step, None, jitter)
+
+
+def without_end(right: Any) -> Any:
+    """A refusal does not say how its stream ended."""
+    return lambda info: nullcontext()
+
+
+def echoing(right: Any) -> Any:
+    """A provider's refusal is given on with the credential in it."""
+    return lambda secrets=(): right()
+
+
+def ticket_ignored(right: Any) -> Any:
+    """A wrong ticket does not matter beside the right credential."""
+
+    async def wrong(self: Site, conn: Any, stream: Any, action: Any) -> Any:
+        return await right(self, Request({**conn.scope, "query_string": b""}), stream, action)
+
+    return wrong
+
+
+def twice(right: Any) -> Any:
+    """What a provider sends again is given again."""
+    return lambda self, data: data
+
+
 BUSY, UNREACHABLE = route.Failure.BUSY, route.Failure.UNREACHABLE
 
 WRONG = {
@@ -113,4 +158,12 @@ WRONG = {
     "no-segments": Wrong(("RS-SEG-01",), inside=put(route.Route, "__init__", without_segments)),
     "next-segment-untold": Wrong(("RS-SEG-06",), edits.without(b"stream-next-segment")),
     "not-resumed": Wrong(("RS-RES-01",), inside=put(Resuming, "_attached", not_attached)),
+    "keep-alives-behind-an-offset": Wrong(("RS-BEAT-07",), inside=put(forms.Provider, "__init__", always_decorated)),
+    "grace-ignored": Wrong(("RS-DISC-05",), inside=put(hub, "grace_s", at_once)),
+    "end-untold-by-refusals": Wrong(("RS-ERR-05",), inside=put(streams, "about", without_end)),
+    "credential-echoed": Wrong(("RS-PRIV-03",), inside=put(call, "Redactor", echoing)),
+    "ticket-ignored": Wrong(("RS-AUTH-11",), inside=put(Site, "stream_for", ticket_ignored)),
+    "retry-after-ignored": Wrong(("RS-OVER-06",), inside=put(route.Route, "_again", impatient)),
+    "sent-away-is-gone": Wrong(("RS-SEG-14",), inside=put(Reads, "_send_away", always(None))),
+    "events-come-twice": Wrong(("RS-RES-04",), inside=put(Behind, "feed", twice)),
 }
