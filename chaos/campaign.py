@@ -49,7 +49,7 @@ def campaign(
         deadline=None,
         database=None,
         phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck(each) for each in HealthCheck],
     )
     @given(SCHEDULES)
     def each(schedule: Schedule) -> None:

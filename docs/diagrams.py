@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from resumestream import errors, policy
+from resumestream import claims, errors, policy, route
 from resumestream.dialects import DIALECTS
 from resumestream.errors import ResumeStreamError as BaseError
 from resumestream.http.measures import MEASURES
@@ -46,6 +46,30 @@ def lifecycle_table() -> str:
     return table(["what happened", *State, "outcome"], rows)
 
 
+def key_table() -> str:
+    """What a POST with a key does, by how its stream is doing and what it consents to."""
+    said = {
+        claims.Verdict.START: "a new call",
+        claims.Verdict.ATTACH: "attach",
+        claims.Verdict.EXPIRED: answer(errors.KeyExpired),
+        claims.Verdict.MISMATCH: answer(errors.RetryMismatch),
+    }
+    rows = [
+        [standing.value, *(said[verdicts[consent]] for consent in claims.Consent)]
+        for standing, verdicts in claims.DECISIONS.items()
+    ]
+    return table(["the key's stream", *(f"consent: {consent.value}" for consent in claims.Consent)], rows)
+
+
+def route_table() -> str:
+    """What may follow a provider call that failed."""
+    rows = [
+        [failure.value, *(retries[shown].value for shown in route.Shown)]
+        for failure, retries in route.DECISIONS.items()
+    ]
+    return table(["the call", *(f"readers have {shown.value}" for shown in route.Shown)], rows)
+
+
 def error_table() -> str:
     """Every error that a caller can meet."""
     rows = [
@@ -71,6 +95,11 @@ def outcome_table() -> str:
 
 def errors_of_ours() -> list[type[BaseError]]:
     return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BaseError)]
+
+
+def answer(kind: type[BaseError]) -> str:
+    """Its status and code."""
+    return f"{kind.status} {code(kind.code)}"
 
 
 def yes(fact: bool) -> str:
@@ -137,6 +166,17 @@ def dialect_table() -> str:
     )
 
 
+def frame_table() -> str:
+    """The bytes that tell of a failure in each dialect, in hexadecimal where it is no text."""
+    framed = {dialect: dialect.error_frame("CODE", "MESSAGE") for dialect in DIALECTS.values()}
+    rows = [
+        [code(dialect.name), code(repr(frame)[2:-1] if frame.isascii() else frame.hex())]
+        for dialect, frame in framed.items()
+        if frame
+    ]
+    return table(["dialect", "failure frame"], rows)
+
+
 def metric_table() -> str:
     """Every metric with its type, its labels and what it says."""
     rows = [
@@ -148,6 +188,8 @@ def metric_table() -> str:
 
 DRAWN: dict[str, Callable[[], str]] = {
     "lifecycle-table": lifecycle_table,
+    "key-table": key_table,
+    "route-table": route_table,
     "error-table": error_table,
     "remedy-table": remedy_table,
     "outcome-table": outcome_table,
@@ -155,6 +197,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     "upstream-table": upstream_table,
     "known-table": known_table,
     "dialect-table": dialect_table,
+    "frame-table": frame_table,
     "metric-table": metric_table,
     **{f"command-{name}": partial(commands.command, name) for name in commands.COMMANDS},
 }

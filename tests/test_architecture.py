@@ -34,6 +34,7 @@ http
 embed
 resumestream
 testing
+conformance
 cli
 __main__
 """
@@ -46,6 +47,8 @@ TESTING_BELOW = "embed"
 """`testing` proves parts; it may use what lies under this, not the whole."""
 PROVIDER = "testing.provider"
 PROVIDER_MAY_IMPORT = frozenset({"h11"})
+CONFORMANCE = "conformance"
+"""Black-box checks: the wire alone, and what plays the provider."""
 ASYNCIO_MAY_IMPORT = {
     PROVIDER: "runs as its own process on the standard library and h11 alone",
     "testing.running": "starts each server on the loop that the server is made for",
@@ -193,6 +196,15 @@ def the_scripted_provider_stands_alone(package: Package) -> Iterator[str]:
             yield f"{module.path}:{found.line} {module.name} imports {found.inside or found.outside}"
 
 
+def conformance_knows_the_wire_alone(package: Package) -> Iterator[str]:
+    for module, found in _each(package):
+        if not _within(module.name, CONFORMANCE):
+            continue
+        ours = found.inside and not any(_within(found.inside, own) for own in (CONFORMANCE, PROVIDER))
+        if ours or (found.outside and found.outside not in sys.stdlib_module_names | PROVIDER_MAY_IMPORT):
+            yield f"{module.path}:{found.line} {module.name} imports {found.inside or found.outside}"
+
+
 def asyncio_stays_out(package: Package) -> Iterator[str]:
     for module, found in _each(package):
         if found.outside == "asyncio" and not any(_within(module.name, listed) for listed in ASYNCIO_MAY_IMPORT):
@@ -255,6 +267,7 @@ CHECKS: tuple[Check, ...] = (
     no_cycles,
     pure_modules_are_pure,
     the_scripted_provider_stands_alone,
+    conformance_knows_the_wire_alone,
     asyncio_stays_out,
     foreign_imports_are_declared,
     files_are_small,
@@ -295,6 +308,8 @@ BAD_TREES: list[tuple[Check, dict[str, str], str]] = [
     (pure_modules_are_pure, {"dialects/openai.py": "from time import time"}, "imports time"),
     (the_scripted_provider_stands_alone, {"testing/provider.py": "from ..model import Head"}, "imports model"),
     (the_scripted_provider_stands_alone, {"testing/provider/__main__.py": "import anyio"}, "imports anyio"),
+    (conformance_knows_the_wire_alone, {"conformance/x.py": "from ..model import Head"}, "imports model"),
+    (conformance_knows_the_wire_alone, {"conformance/x.py": "import anyio"}, "imports anyio"),
     (asyncio_stays_out, {"hub.py": "import asyncio.events"}, "hub imports asyncio"),
     (foreign_imports_are_declared, {"hub.py": "import sse_starlette.event"}, "signal handling"),
     (foreign_imports_are_declared, {"hub.py": "import requests"}, "does not declare"),

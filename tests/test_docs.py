@@ -61,9 +61,17 @@ def test_every_state_and_outcome_is_explained() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link names a file that is there."""
-    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text(page))
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    """Every relative link names a file that is there, and in a page of ours a heading."""
+    links = re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)", text(page))
+    targets = [(page if not link else page.parent / link, anchor) for link, anchor in links]
+    assert [target for target, _ in targets if not target.exists()] == []
+    assert [anchor for target, anchor in targets if anchor and anchor not in anchors(target)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What headings are linked by: small letters, without punctuation, spaces as hyphens."""
+    headings = re.findall(r"^#+ (.+)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_decisions_are_numbered_and_linked() -> None:

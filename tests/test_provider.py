@@ -288,6 +288,22 @@ def test_a_script_travels_with_its_request(provider: ScriptedProvider) -> None:
     assert provider.ledger()[2].tokens_billed == 1
 
 
+def test_a_named_queue_is_for_the_calls_that_name_it(provider: ScriptedProvider) -> None:
+    """In their order, the last for all after it; the other queue is left alone; an unknown name is refused aloud."""
+    provider.script(Script(body=b"data: queued\n\n"))
+    provider.script(Script(body=b"data: 1\n\n"), Script(body=b"data: 2\n\n"), name="turn")
+    with Raw(provider.url) as raw:
+        for head, body in (("turn", b"1"), ("turn", b"2"), ("turn", b"2"), ("", b"queued")):
+            raw.send(head=f"x-script: {head}\r\n" if head else "").head()
+            assert raw.body() == b"data: " + body + b"\n\n"
+        assert raw.send(head="x-script: other\r\n").head().startswith("HTTP/1.1 400")
+    values = {"name": "other", "queue": [{"status": 418}]}
+    with Raw(provider.url) as raw:
+        raw.send("/_script", json.dumps(values).encode()).head()
+        raw.until(b"{}")
+        assert raw.send(head="x-script: other\r\n").head().startswith("HTTP/1.1 418")
+
+
 @given(
     st.fixed_dictionaries(
         {},

@@ -14,7 +14,8 @@ As a process, `python -m resumestream.testing.provider --port 0`, the same is as
 `{"queue": [script, ...], "default": script}`, `POST /_release[?call=N]`, `POST /_reset`, `GET /_sent?call=N` (body
 bytes), and `GET /_ledger[?calls=2&held=1&...&timeout_s=5]`, which waits until there are so many calls, or a field's sum
 over them is that high, and answers 504 with the ledger when it does not come to that. A call's own script may also
-travel with it, in the header `x-script`.
+travel with it, in the header `x-script`: as JSON, or as the name of a queue that was scripted before (`"name"` beside
+`"queue"`).
 """
 
 from .ledger import Call, Calls

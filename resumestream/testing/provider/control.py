@@ -40,6 +40,7 @@ class Control:
         self._fixtures = fixtures
         self._first_default = self._default = default
         self._queue = deque[Script]()
+        self._named: dict[str, deque[Script]] = {}
         self._ledger = Ledger()
         self._calls: list[Playing] = []
         self._background: dict[str, Grammar] = {}
@@ -48,8 +49,11 @@ class Control:
 
     # --- what a test asks ---------------------------------------------------------------------------------------
 
-    def script(self, queue: tuple[Script, ...], default: Script | None) -> None:
-        self._queue.extend(queue)
+    def script(self, queue: tuple[Script, ...], default: Script | None, name: str | None = None) -> None:
+        if name is None:
+            self._queue.extend(queue)
+        else:
+            self._named[name] = deque(queue)
         self._default = default or self._default
 
     def release(self, number: int | None) -> None:
@@ -69,7 +73,8 @@ class Control:
     def reset(self) -> None:
         for task in self._busy.values():
             task.cancel()
-        for forgotten in (self._busy, self._queue, self._calls, self._background, self._ledger.calls):
+        kept = self._busy, self._queue, self._named, self._calls, self._background, self._ledger.calls
+        for forgotten in kept:
             forgotten.clear()
         self._default = self._first_default
         self._ledger.touch()
@@ -82,7 +87,7 @@ class Control:
             case "POST", "/_script":
                 values = json.loads(body)
                 default = Script.from_values(values["default"]) if "default" in values else None
-                self.script(tuple(map(Script.from_values, values.get("queue", ()))), default)
+                self.script(tuple(map(Script.from_values, values.get("queue", ()))), default, values.get("name"))
             case "POST", "/_release":
                 self.release(int(asked["call"]) if "call" in asked else None)
             case "POST", "/_reset":
@@ -103,7 +108,7 @@ class Control:
     # --- what a connection tells --------------------------------------------------------------------------------
 
     def began(self, connection: int, task: asyncio.Task[None], request: h11.Request) -> Playing:
-        """A request's head is here: choose its script (its own header's, else the next queued, else the default)."""
+        """A request's head is here: choose its script."""
         call = Call(
             number=len(self._calls) + 1,
             connection=connection,
@@ -114,7 +119,7 @@ class Control:
         )
         own = next((value for name, value in call.headers if name == "x-script"), None)
         try:
-            script = Script.from_json(own) if own else self._queue.popleft() if self._queue else self._default
+            script = self._next(own)
         except ValueError as error:
             script = _unplayable(error)
         playing = Playing(call, script)
@@ -123,6 +128,16 @@ class Control:
         self._busy[connection] = task
         self.changed()
         return playing
+
+    def _next(self, own: str | None) -> Script:
+        """What the request's own header says or names, else the next queued, else the default. Raises ValueError."""
+        if not own:
+            return self._queue.popleft() if self._queue else self._default
+        if own.startswith("{"):
+            return Script.from_json(own)
+        if not (named := self._named.get(own)):
+            raise ValueError(f"no scripts have the name {own!r}")
+        return named.popleft() if len(named) > 1 else named[0]
 
     def plan(self, playing: Playing, body: bytes) -> Plan:
         """The request's body is here: write the answer."""

@@ -24,21 +24,28 @@ class ScriptedProvider:
     """A context manager; on exit every connection is cut. Its methods block briefly (`wait_for`, up to its timeout:
     under a loop call it in a worker thread) and may be called from any thread."""
 
-    def __init__(self, *, port: int = 0, default: Script | None = None, fixtures: Path | str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        default: Script | None = None,
+        fixtures: Path | str | None = None,
+    ) -> None:
         self._control = Control(default or Script(), Path(fixtures) if fixtures is not None else None)
-        self._port = port
+        self._address = host, port
         self._started: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]]
         self._ended: concurrent.futures.Future[None]
         self.url = ""
-        """`http://127.0.0.1:PORT`, valid once entered."""
+        """`http://HOST:PORT`, valid once entered."""
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=512)
+        self._listener = socket.create_server(self._address, backlog=512)
         self._listener.setblocking(False)
         self._started, self._ended = concurrent.futures.Future(), concurrent.futures.Future()
         threading.Thread(target=self._run, name="scripted provider", daemon=True).start()
         self._loop, self._task = self._started.result(_STOP_S)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"http://{self._address[0]}:{self._listener.getsockname()[1]}"
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -70,9 +77,12 @@ class ScriptedProvider:
 
         return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
 
-    def script(self, *queue: Script, default: Script | None = None) -> None:
-        """The next calls' answers, in the order in which their requests come in; `default` is for those after."""
-        self._ask(lambda: self._control.script(queue, default))
+    def script(self, *queue: Script, default: Script | None = None, name: str | None = None) -> None:
+        """The next calls' answers, in the order in which their requests come in; `default` is for those after.
+
+        With a `name` they are for the calls with the header `x-script: NAME` alone, the last for all after it, and
+        replace what that name had."""
+        self._ask(lambda: self._control.script(queue, default, name))
 
     def release(self, call: int | None = None) -> None:
         """Let this call, or each one in progress, pass one hold or stall: the present one or, if none, the next."""
