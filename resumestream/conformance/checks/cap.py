@@ -107,7 +107,7 @@ def eviction(ctx: Context) -> None:
 @check("RS-CAP-08", needs=("max_total_bytes", "max_stream_bytes", "max_event_bytes"), alone=True)
 def no_room(ctx: Context) -> None:
     """While live streams alone hold the total, a start is 507, and nothing is called."""
-    large = event(min(ctx.limit_bytes("max_event_bytes"), 1 << 17) // 2)
+    large = event(min(ctx.limit_bytes("max_event_bytes"), 1 << 17) * 3 // 4)
     total, most = ctx.limit_bytes("max_total_bytes"), ctx.limit_bytes("max_stream_bytes") // len(large) - 1
     needed = total // len(large) + 1
     for count in (most,) * (needed // most) + (needed % most,):
@@ -138,9 +138,8 @@ def head(ctx: Context) -> None:
 @check("RS-CAP-12", needs=("receive_s",))
 def slow_request(ctx: Context) -> None:
     """A request whose body stops half way is 408, and nothing is called."""
-    fields = {**ctx.caller, "host": ctx.authority, "content-type": "application/json", "content-length": "1000"}
-    lines = [f"POST {ctx.root}/main{CHAT} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    ctx.post(wire="\r\n".join([*lines, "", '{"stream": ']).encode()).is_problem(408, "request-timeout")
+    half = ctx.wire("POST", f"/main{CHAT}", ("content-length", "1000"), body=b'{"stream": ')
+    ctx.post(wire=half).is_problem(408, "request-timeout")
     ctx.upstream.count_is(0)
 
 

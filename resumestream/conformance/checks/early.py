@@ -69,9 +69,11 @@ def a_refusal_is_kept(ctx: Context) -> None:
 
 @check("RS-EARLY-04")
 def retry_after(ctx: Context) -> None:
-    """Within the time that `Retry-After` named, the same POST gets the same refusal, without a call."""
+    """Within the time that `Retry-After` named a POST gets the same refusal, also with another body, without a call."""
     refused = ctx.post(Script(status=429, headers={"retry-after": "60"}), WHOLE).has_status(429).end()
     key_is_kept(ctx, refused, 429).has_body(refused.body)
+    ctx.post(body=b'{"stream": true}').has_status(429).has_body(refused.body)
+    ctx.upstream.count_is(1)
 
 
 @check("RS-EARLY-05")

@@ -3,7 +3,8 @@
 from .failures import WRONG as FAILURES
 from .fault import Wrong as Wrong
 from .gateway import WRONG as GATEWAY
+from .limits import WRONG as LIMITS
 from .streams import WRONG as STREAMS
 
-WRONG = {**GATEWAY, **STREAMS, **FAILURES}
+WRONG = {**GATEWAY, **STREAMS, **FAILURES, **LIMITS}
 """Name → what is wrong."""
