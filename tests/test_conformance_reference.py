@@ -16,6 +16,7 @@ from .conformance.reference import ALL, setting
 load()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("store", "server"), [("memory:", "uvicorn"), ("streams.db", "hypercorn-trio")], ids=["memory", "sqlite-trio"]
 )

@@ -44,9 +44,6 @@ def test_it_is_caught(name: str, held: set[str]) -> None:
 
 HOLDS_FOR_NOTHING = {
     "RS-GW-23": "the HTTP server beneath refuses it",
-    "RS-OPS-01": "all that is wanted is 200",
-    "RS-OPS-02": "all that is wanted is 200",
-    "RS-PRIV-06": "it has none of those headers",
 }
 """Requirement → why even a server that does nothing keeps it."""
 

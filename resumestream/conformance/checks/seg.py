@@ -29,11 +29,14 @@ def sealed(ctx: Context) -> tuple[str, bytes, bytes]:
 
 @check("RS-SEG-01")
 def another_call(ctx: Context) -> None:
-    """A call that breaks off is followed by one to the fallback, in the same stream."""
-    stream, _, two = sealed(ctx)
-    made = [call.path for call in ctx.upstream.calls()]
-    ctx.expect(made == [CHAT, f"/spare{CHAT}"], "a call of the upstream, then one of the fallback", made)
-    ctx.read(stream).has_header("stream-id", stream).has_body(two)
+    """A call that ends behind its headers, or in mid-answer, is followed by one to the fallback, in the same stream."""
+    for script in (Script(fault="rst", at_event=0), Script(fault="fin", at_event=4), Script(fault="clean", at_event=4)):
+        stream = ctx.post(script, Script(tokens=5), upstream=UP, key=None).end().stream
+        ctx.sealed(stream).has_header("stream-outcome", "completed")
+        *_, first, second = ctx.upstream.calls()
+        made = [first.path, second.path]
+        ctx.expect(made == [CHAT, f"/spare{CHAT}"], "a call of the upstream, then one of the fallback", made)
+        ctx.read(stream).has_header("stream-offset", SECOND).has_body(ctx.upstream.sent(second))
 
 
 @check("RS-SEG-02")
