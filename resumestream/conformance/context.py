@@ -178,6 +178,8 @@ class Context:
             with contextlib.suppress(Failed):
                 path = f"/streams/{stream}?forget=true"
                 exchange = Exchange(self._setting.address, "DELETE", path, list(who.items()), b"", until)
-                exchange.read_until(lambda: False, "the end")
-                exchange.leave()
+                try:
+                    exchange.read_until(lambda: False, "the end")
+                finally:
+                    exchange.leave()
         self.upstream.close()
