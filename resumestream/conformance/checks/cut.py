@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from resumestream.testing.provider import Script
@@ -48,9 +49,10 @@ def has_text(ctx: Context, found: Any, *names: str) -> None:
 @check("RS-CUT-01")
 def truncated(ctx: Context) -> None:
     """FIN, RST, a body shorter than its length, and a chunk that is none, are each `truncated`."""
-    ways: list[dict[str, Any]] = [{"fault": fault} for fault in ("fin", "rst", "garbage")]
-    for way in (*ways, {"fault": "fin", "framing": "length"}):
-        answer = ctx.post(Script(tokens=9, at_event=4, **way), key=None).end()
+    broken = Script(tokens=9, fault="fin", at_event=4)
+    ways = broken, replace(broken, fault="rst"), replace(broken, fault="garbage"), replace(broken, framing="length")
+    for script in ways:
+        answer = ctx.post(script, key=None).end()
         ctx.sealed(answer.stream).has_header("stream-outcome", "truncated")
 
 

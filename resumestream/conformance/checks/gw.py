@@ -149,32 +149,19 @@ def own_headers_stay(ctx: Context) -> None:
     ctx.expect(preference.strip() == "wait=5", "prefer: wait=5 at the upstream", preference)
 
 
-CONNECTION = {
-    "connection": "keep-alive, x-hop",
-    "x-hop": "1",
-    "keep-alive": "timeout=5",
-    "te": "trailers",
-    "cookie": "a=b",
-    "origin": "http://127.0.0.1",
-    "referer": "http://127.0.0.1/x",
-    "sec-fetch-mode": "cors",
-    "sec-ch-ua": "x",
-    "proxy-authorization": "Basic eDp5",
-    "forwarded": "for=192.0.2.1",
-    "via": "1.1 proxy",
-    "x-forwarded-for": "192.0.2.1",
-    "x-forwarded-proto": "https",
-    "x-real-ip": "192.0.2.1",
-}
+CONNECTION = (
+    *("keep-alive", "x-hop", "cookie", "origin", "referer", "sec-fetch-mode", "sec-ch-ua", "proxy-authorization"),
+    *("forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"),
+)
 
 
 @check("RS-GW-12")
 def connection_headers_stay(ctx: Context) -> None:
     """What belongs to the caller's connection, browser or proxies does not reach the upstream."""
-    ctx.post(headers=CONNECTION).has_status(200).end()
-    call = the_call(ctx)
-    seen = {name: value for name, value in call.headers if CONNECTION.get(name) == value}
-    ctx.expect(not seen, f"none of {', '.join(CONNECTION)} at the upstream", seen)
+    fields = {**dict.fromkeys(CONNECTION, ctx.key), "connection": "keep-alive, x-hop", "te": "trailers"}
+    ctx.post(headers=fields).has_status(200).end()
+    seen = [name for name, value in the_call(ctx).headers if value in (ctx.key, fields["te"], fields["connection"])]
+    ctx.expect(not seen, f"none of {', '.join(fields)} at the upstream", seen)
 
 
 @check("RS-GW-13")

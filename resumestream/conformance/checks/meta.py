@@ -81,9 +81,13 @@ def upstream(ctx: Context) -> None:
 
 MEMBERS = (
     *("summary", "id", "state", "outcome", "detail", "upstream", "dialect", "content_type", "upstream_status"),
-    *("bytes", "events", "next_offset", "closed", "labels", "previous", "durability", "node"),
-    *("segments", "attempts", "created_at", "sealed_at", "expires_at"),
+    *("bytes", "events", "next_offset", "closed", "labels", "previous", "cancel_requested", "durability", "node"),
+    *("segments", "attempts", "created_at", "sealed_at", "expires_at", "gone"),
 )
+PARTS = {
+    "segments": {"segment", "bytes", "events", "upstream_status", "outcome", "detail"},
+    "attempts": {"upstream", "status", "request_id", "started_at", "ended_at", "bytes", "outcome", "model", "usage"},
+}
 
 
 @check("RS-META-05")
@@ -113,6 +117,9 @@ def members(ctx: Context) -> None:
     }
     seen = {name: told.get(name) for name in expected}
     ctx.expect(seen == expected, str(expected), seen)
+    for name, wanted in PARTS.items():
+        (part,) = told[name]
+        ctx.expect(wanted <= part.keys(), f"in {name} {sorted(wanted)}", sorted(part))
 
 
 @check("RS-META-06")
