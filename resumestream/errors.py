@@ -7,6 +7,7 @@ where it is False the faces send `x-should-retry: false`, which the official SDK
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from .redaction import redact
@@ -114,6 +115,10 @@ class MethodNotAllowed(ResumeStreamError):
     """The path is there, for other methods."""
 
     code, status = "method-not-allowed", 405
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        self.allowed = tuple(allowed)
+        super().__init__(f"This path takes {', '.join(self.allowed)}, not {method[:16]!a}.")
 
 
 class RequestTimeout(ResumeStreamError):

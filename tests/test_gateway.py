@@ -101,6 +101,7 @@ def test_no_other_method_is_relayed(client: Client, provider: ScriptedProvider, 
     before = len(provider.ledger())
     reply = client.ask(method, path)
     assert (reply.status, reply.json["type"]) == (405, "urn:resumestream:problem:method-not-allowed")
+    assert reply.headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     assert len(provider.ledger()) == before
 
 

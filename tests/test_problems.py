@@ -41,9 +41,17 @@ def subclasses(kind: type[ResumeStreamError]) -> Iterator[type[ResumeStreamError
 def make(kind: type[ResumeStreamError]) -> ResumeStreamError:
     if kind is errors.OffsetConflict:
         return errors.OffsetConflict(at=1, tail=2)
+    if kind is errors.MethodNotAllowed:
+        return errors.MethodNotAllowed("PUT", ("GET", "HEAD"))
     if issubclass(kind, UpstreamLost):
         return kind("It is lost.", detail="fin")
     return kind("It is wrong. Do this.")
+
+
+def test_what_http_wants_beside_it() -> None:
+    """RFC 9110, 15.5.6 and 15.5.2."""
+    assert problem(make(errors.MethodNotAllowed), gateway=False).headers["allow"] == "GET, HEAD"
+    assert problem(make(errors.Unauthorized), gateway=False).headers["www-authenticate"] == "Bearer"
 
 
 def test_a_problem_says_it_all() -> None:

@@ -91,7 +91,7 @@ class Faces:
             site.check_guard(scope)
         if scope["method"] not in METHODS:
             # TRACE among them: an upstream that answers it shows the operator's credential to who asks.
-            raise MethodNotAllowed(f"{scope['method'][:16]!a} is not relayed. There is {', '.join(METHODS)}.")
+            raise MethodNotAllowed(scope["method"], METHODS)
         if scope["method"] == "OPTIONS":
             # Answered here, so that no preflight reaches a provider; without CORS headers, so that none succeeds.
             return Response(status_code=204, headers={"allow": ", ".join(METHODS)})

@@ -16,7 +16,7 @@ async def metrics(site: Site, request: Request, *, whole_app: bool) -> Response:
     """Who gets it: see `operator`. Raises what that raises, MethodNotAllowed and NotInstalled."""
     await operator(site, request, whole_app=whole_app)
     if request.method != "GET":
-        raise MethodNotAllowed(f"This path takes GET, not {request.method[:16]!a}.")
+        raise MethodNotAllowed(request.method, ["GET"])
     try:
         from .exposition import CONTENT_TYPE, exposition  # only here: it takes 10 ms, and most hosts never scrape
     except ImportError:

@@ -12,10 +12,12 @@ from starlette.responses import Response
 from ..errors import (
     KeyExpired,
     KeyReused,
+    MethodNotAllowed,
     NothingToResume,
     ResumeStreamError,
     RetryMismatch,
     StreamGone,
+    Unauthorized,
     UpstreamRedirect,
 )
 from ..model import Outcome, StreamInfo
@@ -45,6 +47,10 @@ def problem(
         extra["retry-after"] = str(max(0, math.ceil(error.retry_after_s)))
     if not error.retry:
         extra["x-should-retry"] = "false"
+    if isinstance(error, MethodNotAllowed):
+        extra["allow"] = ", ".join(error.allowed)
+    if isinstance(error, Unauthorized):
+        extra["www-authenticate"] = "Bearer"  # RFC 9110 wants a challenge; no browser asks its user for this one
     members: dict[str, Any] = {"stream_id": error.stream} if error.stream else {}
     if error.outcome is not None and error.next_offset is not None:
         extra["stream-outcome"] = error.outcome

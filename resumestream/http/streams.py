@@ -66,7 +66,7 @@ class Streams:
         if routes is None:
             raise NotFound("Below /streams there is /streams/{id}, /streams/{id}/info and /streams/{id}/cancel.")
         if request.method not in routes:
-            raise MethodNotAllowed(f"This path takes {', '.join(routes)}, not {request.method[:16]!a}.")
+            raise MethodNotAllowed(request.method, routes)
 
         async def answer() -> None:
             app = await (

@@ -20,7 +20,7 @@ async def usage(site: Site, request: Request, *, whole_app: bool) -> Response:
     MethodNotAllowed and InvalidQuery."""
     principal = await operator(site, request, whole_app=whole_app)
     if request.method != "GET":
-        raise MethodNotAllowed(f"This path takes GET, not {request.method[:16]!a}.")
+        raise MethodNotAllowed(request.method, ["GET"])
     by, since = request.query_params.get("by", By.MODEL), request.query_params.get("since")
     if by not in set(By):
         raise InvalidQuery(f"by is {by[:40]!a}; it must be one of {', '.join(By)}.")

@@ -182,3 +182,15 @@ def never_given(ctx: Context) -> None:
         for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/info"), ("POST", "/cancel"), ("GET", "?live=tail")):
             ctx.ask(method, f"/streams/{stream}{path}").is_problem(404, "stream-not-found")
         ctx.head(stream).has_status(404)
+
+
+@check("RS-ERR-12")
+def what_else_there_is(ctx: Context) -> None:
+    """A 405 lists the methods in `Allow`; a 401 to who is nobody has a challenge."""
+    whole = ctx.post(Script(tokens=3)).ends_framed()
+    refused = ctx.ask("PUT", f"/streams/{whole.stream}").has_status(405)
+    allowed = {method.strip() for method in refused.value("allow").split(",")}
+    refused.expect(allowed >= {"GET", "HEAD", "DELETE"}, "GET, HEAD and DELETE in Allow", allowed)
+    nobody = ctx.get("/streams", headers={"authorization": None})
+    if nobody.has_status(200, 401, 403).status == 401:
+        nobody.value("www-authenticate")
