@@ -19,7 +19,7 @@ from .upstream import HEADER, ScriptedUpstream
 from .verdicts import Failed
 
 _POLL_S = 0.02
-_CLEAN_UP_S = 5.0
+_CLEAN_UP_S = 20.0
 _DEFAULT_KEY = "the check's own"
 
 
