@@ -13,8 +13,8 @@ PLAN: dict[str, tuple[float, str]] = {
     "types": (1.0, "mypy --strict and pyright"),
     "docs": (0.5, "the pages drawn anew, and the site built without a warning"),
     "demo": (0.5, "pip install into a fresh environment, then kill a caller and resume it"),
-    "tests": (19.0, "the whole suite on the Python that runs nox"),
-    "chaos": (8.0, "real faults: every scenario with a real toxiproxy-server, then random ones"),
+    "tests": (24.0, "the whole suite on the Python that runs nox"),
+    "chaos": (9.0, "real faults: every scenario with a real toxiproxy-server, then random ones"),
 }
 """Default session -> expected minutes on two cores, purpose. In the order they run."""
 
