@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 import threading
@@ -11,9 +12,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from resumestream.conformance.answer import Answer
+from resumestream.conformance.context import Context, Setting
 from resumestream.conformance.exchange import Address, Exchange
 from resumestream.conformance.sse import blocks, events, without_ids, without_keepalives
 from resumestream.conformance.verdicts import Failed
+from resumestream.testing.provider import ScriptedProvider
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nstream-id: x\r\n\r\n"
 DEADLINE_S = 10.0
@@ -91,6 +94,44 @@ def test_a_failure_says_where_bodies_differ(asked: Asked) -> None:
 def test_a_wrong_status_shows_what_came_with_it(asked: Asked) -> None:
     with pytest.raises(Failed, match="expected status 200 or 202; saw 404 'gone'"):
         asked(b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone").has_status(200, 202)
+
+
+def test_who_asks_again_has_left_before() -> None:
+    """A wait of seconds asks hundreds of times: connections that stay would use up the files of the process."""
+    numbers, left = itertools.count(), threading.Semaphore(0)
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            if connection.recv(65536) == b"":
+                left.release()
+
+    def accept() -> None:
+        for _ in range(3):
+            threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ScriptedProvider() as provider:
+        threading.Thread(target=accept, daemon=True).start()
+        address = Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        ctx = Context(Setting(address=address, provider=provider, upstream_url=provider.url, deadline_s=DEADLINE_S))
+        ctx.eventually(lambda: ctx.get("/x"), lambda answer: next(numbers) == 2, "the third answer")
+        assert [left.acquire(timeout=DEADLINE_S) for _ in range(2)] == [True, True]
+        ctx.clean_up()
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://here", "here"),
+        ("https://here/llm/", "here"),
+        ("https://here:80", "here:80"),
+        ("http://here:443", "here:443"),
+        ("http://[::1]:8787", "[::1]:8787"),
+    ],
+)
+def test_host_names_a_port_that_is_not_the_schemes(url: str, host: str) -> None:
+    assert Address.parse(url).authority == host
 
 
 @pytest.mark.parametrize("kind", ["urn:resumestream:problem:other", "about:blank", ""])
