@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -33,11 +34,13 @@ def asked() -> Iterator[Asked]:
     def ask(sent: bytes, end: str = "fin", deadline_s: float = DEADLINE_S) -> Answer:
         def serve() -> None:
             connection, _ = listener.accept()
-            with connection:
+            with connection, suppress(ConnectionError):
                 connection.recv(65536)
                 connection.sendall(sent)
                 if end == "stays":
                     done.wait(DEADLINE_S)
+                while end == "floods" and not done.is_set():
+                    connection.sendall(b"1\r\na\r\n")
                 if end == "rst":
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -69,6 +72,11 @@ def test_silence_ends_at_the_deadline(asked: Asked) -> None:
         asked(CHUNKED + b"2\r\nab\r\n", "stays", deadline_s=0.3).end()
     with pytest.raises(Failed, match=r"expected an answer; saw nothing within"):
         asked(b"", "stays", deadline_s=0.3).has_status(200)
+
+
+def test_an_answer_without_end_ends_at_the_deadline(asked: Asked) -> None:
+    with pytest.raises(Failed, match=r"GET /x: expected the end; saw \d+ bytes of it within \d"):
+        asked(CHUNKED, "floods", deadline_s=0.3).end()
 
 
 def test_no_answer_at_all_is_told(asked: Asked) -> None:

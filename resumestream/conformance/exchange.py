@@ -161,7 +161,11 @@ class Exchange:
                 self.ended = "cut"
 
     def _left_s(self, until: float | None = None) -> float:
-        return max(0.001, min(self._until, until or self._until) - time.monotonic())
+        """Raises TimeoutError where nothing is: an answer without end never waits."""
+        left_s = min(self._until, until or self._until) - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("no time is left")
+        return left_s
 
     @property
     def answered(self) -> bool:
