@@ -11,12 +11,13 @@ import nox
 PLAN: dict[str, tuple[float, str]] = {
     "lint": (0.2, "style and format (ruff)"),
     "types": (1.0, "mypy --strict and pyright"),
-    "docs": (0.5, "the pages drawn anew, and the site built without a warning"),
     "demo": (0.5, "pip install into a fresh environment, then kill a caller and resume it"),
     "tests": (24.0, "the whole suite on the Python that runs nox"),
+    "docs": (0.5, "the pages drawn anew, and the site built without a warning"),
     "chaos": (9.0, "real faults: every scenario with a real toxiproxy-server, then random ones"),
 }
-"""Default session -> expected minutes on two cores, purpose. In the order they run."""
+"""Default session -> expected minutes on two cores, purpose. In the order they run: `docs` draws anew what
+`tests` finds out of date."""
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -64,10 +65,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Draw anew what the docs take from the code, then build the site into build/docs; a warning is an error."""
+    """Draw anew what the docs take from the code, then build the site into build/docs; a warning is an error.
+
+    `-E`: a page that is not read again would give its warning only once.
+    """
     install(session, ".", groups=("docs",))
     session.run("python", "-m", "docs.diagrams")
-    session.run("sphinx-build", "-b", "html", "-W", "-n", "--keep-going", "-q", "docs", "build/docs")
+    session.run("sphinx-build", "-b", "html", "-E", "-W", "-n", "--keep-going", "-q", "docs", "build/docs")
     session.log("the site: build/docs/index.html")
 
 

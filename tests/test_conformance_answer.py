@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 from resumestream.conformance.answer import Answer
+from resumestream.conformance.context import Context, Setting
 from resumestream.conformance.exchange import Address, Exchange
 from resumestream.conformance.sse import blocks, events, without_ids, without_keepalives
 from resumestream.conformance.verdicts import Failed
+from resumestream.testing.provider import ScriptedProvider
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nstream-id: x\r\n\r\n"
 DEADLINE_S = 10.0
@@ -30,11 +34,13 @@ def asked() -> Iterator[Asked]:
     def ask(sent: bytes, end: str = "fin", deadline_s: float = DEADLINE_S) -> Answer:
         def serve() -> None:
             connection, _ = listener.accept()
-            with connection:
+            with connection, suppress(ConnectionError):
                 connection.recv(65536)
                 connection.sendall(sent)
                 if end == "stays":
                     done.wait(DEADLINE_S)
+                while end == "floods" and not done.is_set():
+                    connection.sendall(b"1\r\na\r\n")
                 if end == "rst":
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -68,6 +74,11 @@ def test_silence_ends_at_the_deadline(asked: Asked) -> None:
         asked(b"", "stays", deadline_s=0.3).has_status(200)
 
 
+def test_an_answer_without_end_ends_at_the_deadline(asked: Asked) -> None:
+    with pytest.raises(Failed, match=r"GET /x: expected the end; saw \d+ bytes of it within \d"):
+        asked(CHUNKED, "floods", deadline_s=0.3).end()
+
+
 def test_no_answer_at_all_is_told(asked: Asked) -> None:
     with pytest.raises(Failed, match="a connection that ended without one"):
         asked(b"").has_status(200)
@@ -91,6 +102,44 @@ def test_a_failure_says_where_bodies_differ(asked: Asked) -> None:
 def test_a_wrong_status_shows_what_came_with_it(asked: Asked) -> None:
     with pytest.raises(Failed, match="expected status 200 or 202; saw 404 'gone'"):
         asked(b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone").has_status(200, 202)
+
+
+def test_who_asks_again_has_left_before() -> None:
+    """A wait of seconds asks hundreds of times: connections that stay would use up the files of the process."""
+    numbers, left = itertools.count(), threading.Semaphore(0)
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            if connection.recv(65536) == b"":
+                left.release()
+
+    def accept() -> None:
+        for _ in range(3):
+            threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ScriptedProvider() as provider:
+        threading.Thread(target=accept, daemon=True).start()
+        address = Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        ctx = Context(Setting(address=address, provider=provider, upstream_url=provider.url, deadline_s=DEADLINE_S))
+        ctx.eventually(lambda: ctx.get("/x"), lambda answer: next(numbers) == 2, "the third answer")
+        assert [left.acquire(timeout=DEADLINE_S) for _ in range(2)] == [True, True]
+        ctx.clean_up()
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://here", "here"),
+        ("https://here/llm/", "here"),
+        ("https://here:80", "here:80"),
+        ("http://here:443", "here:443"),
+        ("http://[::1]:8787", "[::1]:8787"),
+    ],
+)
+def test_host_names_a_port_that_is_not_the_schemes(url: str, host: str) -> None:
+    assert Address.parse(url).authority == host
 
 
 @pytest.mark.parametrize("kind", ["urn:resumestream:problem:other", "about:blank", ""])

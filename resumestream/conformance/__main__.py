@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from resumestream.testing.provider import ScriptedProvider
@@ -23,17 +25,16 @@ PORT = 9901
 def main(arguments: list[str] | None = None) -> int:
     load()
     options = _parser().parse_intermixed_args(arguments)
+    if options.list and options.url and "://" not in options.url:  # a list needs no server: the first word is a name
+        options.names.insert(0, options.url)
     try:
         identifiers = chosen(options.names)
         if options.list:
             print(listing(identifiers))
             return 0
         return _run(options, identifiers)
-    except (ValueError, CannotRun) as error:
+    except (ValueError, CannotRun, OSError) as error:
         print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"The scripted upstream cannot have port {options.upstream_port}: {error}", file=sys.stderr)
         return 2
 
 
@@ -69,7 +70,7 @@ def _run(options: argparse.Namespace, identifiers: list[str]) -> int:
     if options.url is None:
         raise ValueError("which server? Give its URL, such as http://127.0.0.1:8787")
     address = Address.parse(options.url)
-    with ScriptedProvider(host=options.upstream_host, port=options.upstream_port) as provider:
+    with _provider(options.upstream_host, options.upstream_port) as provider:
         upstream_url = (options.upstream_url or provider.url).rstrip("/")
         print(configuration(upstream_url, levels), flush=True)
         setting = Setting(address=address, provider=provider, upstream_url=upstream_url, limits=limits)
@@ -81,6 +82,17 @@ def _run(options: argparse.Namespace, identifiers: list[str]) -> int:
     if options.junit:
         options.junit.write_text(junit(results), encoding="utf-8")
     return int(any(result.verdict == "failed" for result in results))
+
+
+@contextmanager
+def _provider(host: str, port: int) -> Iterator[ScriptedProvider]:
+    """The scripted upstream. Raises CannotRun where it cannot have that address."""
+    with ExitStack() as stack:
+        try:
+            provider = stack.enter_context(ScriptedProvider(host=host, port=port))
+        except OSError as error:
+            raise CannotRun(f"The scripted upstream cannot have port {port} of {host}: {error}") from None
+        yield provider
 
 
 def _levels(text: str) -> tuple[str, ...]:

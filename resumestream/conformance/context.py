@@ -129,6 +129,7 @@ class Context:
             if time.monotonic() + _POLL_S > self._until:
                 shown = {name: value for name, value in answer.headers if name.startswith("stream-")}
                 raise Failed(what, f"status {answer.status}, {shown}", answer.request)
+            answer.leave()  # a long wait asks often, and would run out of files
             time.sleep(_POLL_S)
         return answer
 

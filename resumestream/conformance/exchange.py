@@ -22,6 +22,7 @@ from .verdicts import Failed
 
 Headers = Sequence[tuple[str, str]]
 
+_PORTS = {"http": 80, "https": 443}
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no seconds: closing sends RST."""
 _MAX_HEAD_BYTES = 1 << 20
@@ -40,15 +41,14 @@ class Address:
     def parse(cls, url: str) -> Address:
         """Raises ValueError."""
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in _PORTS or not parts.hostname:
             raise ValueError(f"{url!r} is no URL of a server, such as http://127.0.0.1:8787/llm")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        return cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
+        return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path.rstrip("/"))
 
     @property
     def authority(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port in (80, 443) else f"{host}:{self.port}"
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     def connect(self, within_s: float, window: int | None) -> socket.socket:
         """Raises OSError."""
@@ -161,7 +161,11 @@ class Exchange:
                 self.ended = "cut"
 
     def _left_s(self, until: float | None = None) -> float:
-        return max(0.001, min(self._until, until or self._until) - time.monotonic())
+        """Raises TimeoutError where nothing is: an answer without end never waits."""
+        left_s = min(self._until, until or self._until) - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("no time is left")
+        return left_s
 
     @property
     def answered(self) -> bool:

@@ -74,7 +74,7 @@ def _once(identifier: str) -> None:
 
 
 def load() -> None:
-    """Import every file of `checks`; what it registers is in CHECKS and EXEMPT then, in the order of the areas."""
+    """Import every file of `checks`; what it registers is in CHECKS and EXEMPT then."""
     from . import checks
 
     for module in pkgutil.iter_modules(checks.__path__):

@@ -79,9 +79,12 @@ def _results(setting: Setting, identifiers: Sequence[str], levels: Sequence[str]
         else:
             each = CHECKS[identifier]
             (alone if each.alone else beside).append(each)
-    with ThreadPoolExecutor(jobs, "check") as pool:
+    pool = ThreadPoolExecutor(jobs, "check")
+    try:
         for done in as_completed([pool.submit(perform, each, setting) for each in beside]):
             yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts a run waits for the checks that have begun, and no more
     for each in alone:
         yield perform(each, setting)
 

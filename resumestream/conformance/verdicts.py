@@ -7,7 +7,6 @@ from typing import Literal
 
 Verdict = Literal["passed", "failed", "not checked"]
 
-
 _SHOWN = 500
 """Characters of what was expected, and of what was seen, that a failure tells."""
 

@@ -10,21 +10,27 @@ RawHeaders = list[tuple[bytes, bytes]]
 Around = Callable[[ASGIApp], ASGIApp]
 
 
-def headers(edit: Callable[[Scope, RawHeaders], RawHeaders]) -> Around:
-    """Every answer's headers, edited."""
+def messages(edit: Callable[[Scope, Message], Message]) -> Around:
+    """What the server sends, edited."""
 
     def around(app: ASGIApp) -> ASGIApp:
         async def wrong(scope: Scope, receive: Receive, send: Send) -> None:
-            async def edited(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    message = {**message, "headers": edit(scope, list(message["headers"]))}
-                await send(message)
-
-            await app(scope, receive, edited)
+            await app(scope, receive, lambda message: send(edit(scope, message)))
 
         return wrong
 
     return around
+
+
+def headers(edit: Callable[[Scope, RawHeaders], RawHeaders]) -> Around:
+    """Every answer's headers, edited."""
+
+    def edited(scope: Scope, message: Message) -> Message:
+        if message["type"] != "http.response.start":
+            return message
+        return {**message, "headers": edit(scope, list(message["headers"]))}
+
+    return messages(edited)
 
 
 def renamed(name: bytes, other: bytes) -> Around:
@@ -50,40 +56,24 @@ def unpadded(name: bytes) -> Around:
 def status(wrong: int, right: int, *, path: str = "") -> Around:
     """Another status than the right one, below that path alone if one is given."""
 
-    def around(app: ASGIApp) -> ASGIApp:
-        async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-            async def edited(message: Message) -> None:
-                if (
-                    message["type"] == "http.response.start"
-                    and message["status"] == right
-                    and scope["path"].endswith(path)
-                ):
-                    message = {**message, "status": wrong}
-                await send(message)
+    def edited(scope: Scope, message: Message) -> Message:
+        if message.get("status") == right and scope["path"].endswith(path):
+            return {**message, "status": wrong}
+        return message
 
-            await app(scope, receive, edited)
-
-        return answering
-
-    return around
+    return messages(edited)
 
 
 def replaced(before: bytes, after: bytes) -> Around:
     """Bytes of every body, of the same length."""
     assert len(before) == len(after)
 
-    def around(app: ASGIApp) -> ASGIApp:
-        async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-            async def edited(message: Message) -> None:
-                if message["type"] == "http.response.body":
-                    message = {**message, "body": message.get("body", b"").replace(before, after)}
-                await send(message)
+    def edited(scope: Scope, message: Message) -> Message:
+        if message["type"] != "http.response.body":
+            return message
+        return {**message, "body": message.get("body", b"").replace(before, after)}
 
-            await app(scope, receive, edited)
-
-        return answering
-
-    return around
+    return messages(edited)
 
 
 def without_request_header(name: bytes) -> Around:

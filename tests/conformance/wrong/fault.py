@@ -34,18 +34,6 @@ def put(where: Any, name: str, wrong: Put) -> Callable[[], AbstractContextManage
     return putting
 
 
-def awaiting(edit: Callable[..., Any]) -> Put:
-    """For an async function: its arguments and its result, edited."""
-
-    def wrong(right: Any) -> Any:
-        async def called(*args: Any, **options: Any) -> Any:
-            return edit(await right(*args, **options))
-
-        return called
-
-    return wrong
-
-
 def always(value: Any) -> Put:
     """That result, whatever is asked."""
     return lambda right: lambda *args, **options: value

@@ -40,8 +40,8 @@ def reversed_(right: Any) -> Any:
 def remembering(right: Any) -> Any:
     """What is to be forgotten leaves its record."""
 
-    async def wrong(self: Hub, stream: Any, *, forget: bool = False) -> None:
-        await right(self, stream)
+    async def wrong(self: Hub, stream: Any, *, forget: bool = False) -> StreamInfo:
+        return await right(self, stream)  # type: ignore[no-any-return]
 
     return wrong
 

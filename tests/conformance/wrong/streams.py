@@ -11,6 +11,7 @@ from resumestream.http import headers as answer_headers
 from resumestream.http.site import Site
 from resumestream.hub import Hub
 from resumestream.lifecycle import Moved
+from resumestream.model import StreamId, StreamInfo
 from resumestream.offsets import Edge, Position
 from resumestream.policy import Policy
 from resumestream.pour import Pour
@@ -85,6 +86,11 @@ def of_all(right: Any) -> Any:
     return wrong
 
 
+async def spared(self: Hub, stream: StreamId, *, forget: bool = False) -> StreamInfo:
+    """What is to be deleted stays."""
+    return await self.stat(stream)
+
+
 def without_retention(right: Any) -> Any:
     """What the caller says about retention does not count."""
     return lambda self, *args, **options: right(self, *args, **{**options, "retain_s": None})
@@ -138,6 +144,6 @@ WRONG = {
     "one-event-too-many": Wrong(("RS-META-07",), inside=put(streams, "describe", one_more_event)),
     "others-are-listed": Wrong(("RS-LIST-01",), inside=put(Hub, "find", of_all)),
     "stop-ignored": Wrong(("RS-STOP-01",), inside=put(Hub, "cancel", lambda right: nothing)),
-    "delete-ignored": Wrong(("RS-DEL-01",), inside=put(Hub, "delete", lambda right: nothing)),
+    "delete-ignored": Wrong(("RS-DEL-01",), inside=put(Hub, "delete", lambda right: spared)),
     "retention-ignored": Wrong(("RS-KEEP-03",), inside=put(Site, "new_stream", without_retention)),
 }
