@@ -1,9 +1,11 @@
-"""`python -m resumestream.conformance URL`: 0 where all held, 1 where something failed, 2 where it could not run."""
+"""`python -m resumestream.conformance URL`: 0 where all held, 1 where something failed, 2 where it could not run, 130
+where it was interrupted."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from resumestream.testing.provider import ScriptedProvider
@@ -32,9 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, CannotRun) as error:
         print(error, file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"The scripted upstream cannot have port {options.upstream_port}: {error}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +71,13 @@ def _run(options: argparse.Namespace, identifiers: list[str]) -> int:
     if options.url is None:
         raise ValueError("which server? Give its URL, such as http://127.0.0.1:8787")
     address = Address.parse(options.url)
-    with ScriptedProvider(host=options.upstream_host, port=options.upstream_port) as provider:
+    if options.junit:
+        _writable(options.junit)
+    with ExitStack() as stack:
+        try:
+            provider = stack.enter_context(ScriptedProvider(host=options.upstream_host, port=options.upstream_port))
+        except (OSError, OverflowError) as error:
+            raise CannotRun(f"The scripted upstream cannot have port {options.upstream_port}: {error}") from None
         upstream_url = (options.upstream_url or provider.url).rstrip("/")
         print(configuration(upstream_url, levels), flush=True)
         setting = Setting(address=address, provider=provider, upstream_url=upstream_url, limits=limits)
@@ -81,6 +89,14 @@ def _run(options: argparse.Namespace, identifiers: list[str]) -> int:
     if options.junit:
         options.junit.write_text(junit(results), encoding="utf-8")
     return int(any(result.verdict == "failed" for result in results))
+
+
+def _writable(path: Path) -> None:
+    """Raises CannotRun: better now than when the run is over."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise CannotRun(f"The report cannot be written: {error}") from None
 
 
 def _levels(text: str) -> tuple[str, ...]:

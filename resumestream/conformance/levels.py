@@ -25,7 +25,7 @@ UPSTREAMS: dict[str, tuple[str, str, str]] = {
     "retrying": ("failover", "", "1 retry, then the fallback `spare`; never a second call in mid-stream"),
     "segments": ("segments", "", "no retry; the fallback `spare`; failover in mid-stream as a new segment"),
     "responses": ("resumable", "", "OpenAI Responses in background mode, which is resumed"),
-    "spare": ("core failover segments", "/spare", f"a credential of its own: `Authorization: {SPARE_CREDENTIAL}`"),
+    "spare": ("failover segments", "/spare", f"a credential of its own: `Authorization: {SPARE_CREDENTIAL}`"),
 }
 """Name → the levels that need it, its path at the scripted upstream or its URL, and how it must be configured."""
 
