@@ -31,7 +31,8 @@ def watch(ctx: Context, stream: str, query: str = "", last: str | None = None) -
 
 @check("RS-SSE-01")
 def ids(ctx: Context) -> None:
-    """Each event is as it was sent, with the offset behind it as its last field `id`, live and later."""
+    """Each event is as it was sent, with the offset behind it as its last field `id`, live and later, and
+    in the event's own line ends."""
     answer = ctx.post(Script(tokens=9, hold_at=4)).until_events(4)
     along = watch(ctx, answer.stream).has_status(200).has_header("content-type", "text/event-stream").until_events(4)
     ctx.upstream.release()
@@ -42,6 +43,12 @@ def ids(ctx: Context) -> None:
             at += len(event.raw)
             expected = event.raw.removesuffix(b"\n") + f"id: {at:016}\n\n".encode()
             watched.expect(seen.raw == expected, repr(expected), seen.raw)
+    for end in (b"\r\n", b"\r"):
+        body = b"data: 1" + end + end
+        crlf = ctx.post(Script(body=body), path="/v1/x", key=f"{ctx.key}-{len(end)}").has_body(body)
+        watched = watch(ctx, crlf.stream).ends_framed()
+        expected = b"data: 1" + end + f"id: {len(body):016}".encode() + end + end
+        watched.expect(watched.body == expected, repr(expected), watched.body)
 
 
 @check("RS-SSE-02")
