@@ -64,10 +64,12 @@ def go_on_behind(ctx: Context) -> None:
 
 @check("RS-SSE-03")
 def last_event_id_wins(ctx: Context) -> None:
-    """`Last-Event-ID` wins over `offset`."""
+    """`Last-Event-ID` wins over `offset`, `from_event` and, in a POST, `Stream-Offset`."""
     whole = completed(ctx)
-    last = watch(ctx, whole.stream).ends_framed().events[3].id
-    watch(ctx, whole.stream, "&offset=0", last).has_header("stream-offset", str(last)).ends_framed()
+    last = str(watch(ctx, whole.stream).ends_framed().events[3].id)
+    for query in ("&offset=0", "&from_event=1"):
+        watch(ctx, whole.stream, query, last).has_header("stream-offset", last).ends_framed()
+    ctx.post(headers={"stream-offset": "0", "last-event-id": last}).has_header("stream-offset", last).ends_framed()
 
 
 @check("RS-SSE-04")
