@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from resumestream.conformance.context import Context, Setting
+from resumestream.conformance.exchange import Address
 from resumestream.conformance.report import junit
 from resumestream.conformance.verdicts import Result
+from resumestream.testing.provider import Script, ScriptedProvider
 from resumestream.testing.running import running
 
 from .conformance.reference import reference
@@ -95,6 +99,10 @@ def test_a_scripted_upstream_that_is_not_reached_is_told() -> None:
         (["URL", "--level", "core,most"], "no level is called 'most'; there is core, failover"),
         (["URL", "--limit", "patience_s=3"], "'patience_s' is no limit"),
         (["URL", "--limit", "stall_s=short"], "limit stall_s is 'short'"),
+        (["URL", "--limit", "stall_s=nan"], "limit stall_s is 'nan'"),
+        (["URL", "--limit", "stall_s=0"], "limit stall_s is '0'"),
+        (["URL", "--upstream-port", "70000"], "cannot have port 70000"),
+        (["URL", "--junit", "/nowhere/junit.xml"], "report cannot be written"),
         (["127.0.0.1:8787"], "is no URL of a server"),
         ([], "which server?"),
     ],
@@ -118,6 +126,41 @@ def test_a_taken_port_is_told() -> None:
         done = conformance("http://127.0.0.1:1", "--upstream-port", port)
     assert done.returncode == 2
     assert f"cannot have port {port}" in done.stderr
+
+
+def test_what_the_server_said_is_told() -> None:
+    """Where a wrong mount point answers, and not the upstream."""
+    with served() as arguments:
+        done = conformance(f"{arguments[0]}/elsewhere", *arguments[1:])
+    assert done.returncode == 2
+    assert "unknown-upstream" in done.stderr
+
+
+def test_an_interrupted_run_ends() -> None:
+    """No check begins after it, and those that run come to their end."""
+    with served() as arguments:
+        command = [sys.executable, "-m", "resumestream.conformance", *arguments, "GW", "KEY", "MATCH", "READ", "OFF"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+            assert run.stdout
+            while "passed" not in run.stdout.readline():
+                assert run.poll() is None
+            run.send_signal(signal.SIGINT)
+            shown, said = run.communicate(timeout=DEADLINE_S)
+    assert (run.returncode, said.strip()) == (130, "Interrupted.")
+    assert "failed" not in shown
+
+
+def test_nothing_is_left_behind() -> None:
+    """Also where nobody looks at an answer; the caller leaves before the server has answered."""
+    port = free_port()
+    with running(reference(f"http://127.0.0.1:{port}", "memory:")) as url, ScriptedProvider(port=port) as provider:
+        made = Setting(address=Address.parse(f"{url}/llm"), provider=provider, upstream_url=provider.url)
+        ctx = Context(made)
+        ctx.post(Script(tokens=5))
+        ctx.upstream.wait_for(bool, "a call")
+        ctx.clean_up()
+        assert ctx.get("/streams").json()["streams"] == []
+        ctx.clean_up()
 
 
 def test_list_needs_no_server() -> None:

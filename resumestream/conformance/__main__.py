@@ -1,11 +1,11 @@
-"""`python -m resumestream.conformance URL`: 0 where all held, 1 where something failed, 2 where it could not run."""
+"""`python -m resumestream.conformance URL`: 0 where all held, 1 where something failed, 2 where it could not run, 130
+where it was interrupted."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from resumestream.testing.provider import ScriptedProvider
@@ -33,9 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
             print(listing(identifiers))
             return 0
         return _run(options, identifiers)
-    except (ValueError, CannotRun, OSError) as error:
+    except (ValueError, CannotRun) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +73,13 @@ def _run(options: argparse.Namespace, identifiers: list[str]) -> int:
     if options.url is None:
         raise ValueError("which server? Give its URL, such as http://127.0.0.1:8787")
     address = Address.parse(options.url)
-    with _provider(options.upstream_host, options.upstream_port) as provider:
+    if options.junit:
+        _writable(options.junit)
+    with ExitStack() as stack:
+        try:
+            provider = stack.enter_context(ScriptedProvider(host=options.upstream_host, port=options.upstream_port))
+        except (OSError, OverflowError) as error:
+            raise CannotRun(f"The scripted upstream cannot have port {options.upstream_port}: {error}") from None
         upstream_url = (options.upstream_url or provider.url).rstrip("/")
         print(configuration(upstream_url, levels), flush=True)
         setting = Setting(address=address, provider=provider, upstream_url=upstream_url, limits=limits)
@@ -84,15 +93,12 @@ def _run(options: argparse.Namespace, identifiers: list[str]) -> int:
     return int(any(result.verdict == "failed" for result in results))
 
 
-@contextmanager
-def _provider(host: str, port: int) -> Iterator[ScriptedProvider]:
-    """The scripted upstream. Raises CannotRun where it cannot have that address."""
-    with ExitStack() as stack:
-        try:
-            provider = stack.enter_context(ScriptedProvider(host=host, port=port))
-        except OSError as error:
-            raise CannotRun(f"The scripted upstream cannot have port {port} of {host}: {error}") from None
-        yield provider
+def _writable(path: Path) -> None:
+    """Raises CannotRun: better now than when the run is over."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise CannotRun(f"The report cannot be written: {error}") from None
 
 
 def _levels(text: str) -> tuple[str, ...]:

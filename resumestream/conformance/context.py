@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from .verdicts import Failed
 
 _POLL_S = 0.02
 _CLEAN_UP_S = 20.0
+_CREDENTIALS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 _DEFAULT_KEY = "the check's own"
 
 
@@ -94,7 +96,7 @@ class Context:
         fields = {**self.caller, HEADER: self._script, **{k.lower(): v for k, v in (headers or {}).items()}}
         sent = [(name, value) for name, value in fields.items() if value is not None]
         exchange = Exchange(self._setting.address, method, path, sent, body, self._until, wire=wire, window=window)
-        self._exchanges.append((exchange, {name: value for name, value in sent if name == "authorization"}))
+        self._exchanges.append((exchange, {name: value for name, value in sent if name in _CREDENTIALS}))
         return Answer(exchange)
 
     def wire(self, method: str, path: str, *more: tuple[str, str], body: bytes = b"", version: str = "1.1") -> bytes:
@@ -169,18 +171,28 @@ class Context:
 
     def clean_up(self) -> None:
         """Leave nothing behind: no connection, no stream, no call."""
-        made = dict[str, Mapping[str, str]]()
+        made, unseen = dict[str, Mapping[str, str]](), list[Mapping[str, str]]()
         for exchange, who in self._exchanges:
             if exchange.answered:
                 made |= {value: who for name, value in exchange.headers if name == "stream-id"}
+            elif exchange.request.startswith("POST") and who not in unseen:
+                unseen.append(who)
             exchange.leave()
         until = time.monotonic() + _CLEAN_UP_S
+        for who in unseen:  # the streams of requests whose answers nobody looked at
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                made |= {entry["id"]: who for entry in json.loads(self._tidy("GET", "/streams", who, until))["streams"]}
         for stream, who in made.items():
-            with contextlib.suppress(Failed):
-                path = f"/streams/{stream}?forget=true"
-                exchange = Exchange(self._setting.address, "DELETE", path, list(who.items()), b"", until)
-                try:
-                    exchange.read_until(lambda: False, "the end")
-                finally:
-                    exchange.leave()
+            self._tidy("DELETE", f"/streams/{stream}?forget=true", who, until)
         self.upstream.close()
+
+    def _tidy(self, method: str, path: str, who: Mapping[str, str], until: float) -> bytes:
+        """The body of the answer, whatever it is; none where nothing comes."""
+        with contextlib.suppress(Failed):
+            exchange = Exchange(self._setting.address, method, path, list(who.items()), b"", until)
+            try:
+                exchange.read_until(lambda: False, "the end")
+            finally:
+                exchange.leave()
+            return exchange.body
+        return b""

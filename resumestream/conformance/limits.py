@@ -3,6 +3,7 @@ is too long to wait for, is not checked."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 LIMITS: dict[str, float] = {
@@ -52,4 +53,6 @@ def parse(text: str) -> dict[str, float]:
             found[name] = float(value)
         except ValueError:
             raise ValueError(f"limit {name} is {value!r}; it must be a number") from None
+        if not 0 < found[name] < math.inf:
+            raise ValueError(f"limit {name} is {value!r}; it must be above 0")
     return found

@@ -15,6 +15,9 @@ from .limits import unmet
 from .registry import CHECKS, EXEMPT, Check
 from .verdicts import CannotRun, Failed, Result
 
+_SHOWN = 300
+"""Bytes of an answer that is not what it should be."""
+
 
 def chosen(names: Sequence[str]) -> list[str]:
     """The requirement ids that these ids and areas name, in order; all, where there are none. Raises ValueError."""
@@ -35,12 +38,13 @@ def _place(identifier: str) -> tuple[int, str]:
 
 def probe(setting: Setting, levels: Sequence[str]) -> None:
     """Raises CannotRun where the server, or an upstream that these levels need, is not there."""
-    for name, (needed_by, _, _) in UPSTREAMS.items():
+    for name, (needed_by, path, _) in UPSTREAMS.items():
         if name in ("spare", "closed") or not set(needed_by.split()) & set(levels):
             continue
         ctx = Context(setting)
         try:
-            status = ctx.post(Script(tokens=1), upstream=name, key=None).end().status
+            answer = ctx.post(Script(tokens=1), upstream=name, key=None).end()
+            status, said = answer.status, answer.body[:_SHOWN].decode("utf-8", "replace")
             calls = ctx.upstream.calls()
         except Failed as error:
             raise CannotRun(f"The server does not answer: {error}") from None
@@ -48,8 +52,8 @@ def probe(setting: Setting, levels: Sequence[str]) -> None:
             ctx.clean_up()
         if not calls:
             raise CannotRun(
-                f"A call to the upstream `{name}` (status {status}) did not come to the scripted upstream. "
-                f"Have it lead to {setting.upstream_url}."
+                f"A call to the upstream `{name}` did not come to the scripted upstream. "
+                f"Have it lead to {setting.upstream_url}{path}. The answer was {status} {said}"
             )
         if status != 200:
             raise CannotRun(f"A call to the upstream `{name}` that went well there is answered with status {status}.")
@@ -79,12 +83,12 @@ def _results(setting: Setting, identifiers: Sequence[str], levels: Sequence[str]
         else:
             each = CHECKS[identifier]
             (alone if each.alone else beside).append(each)
-    pool = ThreadPoolExecutor(jobs, "check")
-    try:
-        for done in as_completed([pool.submit(perform, each, setting) for each in beside]):
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)  # who interrupts a run waits for the checks that have begun, and no more
+    with ThreadPoolExecutor(jobs, "check") as pool:
+        try:
+            for done in as_completed([pool.submit(perform, each, setting) for each in beside]):
+                yield done.result()
+        finally:  # interrupted: those that run clean up, and no other begins
+            pool.shutdown(cancel_futures=True)
     for each in alone:
         yield perform(each, setting)
 

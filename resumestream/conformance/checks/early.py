@@ -67,13 +67,29 @@ def a_refusal_is_kept(ctx: Context) -> None:
     ctx.read(refused.stream, "offset=-1").has_status(200).has_body(refused.body)
 
 
+A_MINUTE = (
+    {"retry-after": "60"},
+    {"retry-after-ms": "60000", "retry-after": "0"},
+    {"date": "Fri, 01 Jan 2038 00:00:00 GMT", "retry-after": "Fri, 01 Jan 2038 00:01:00 GMT"},
+)
+"""The ways in which a refusal asks for it."""
+
+
 @check("RS-EARLY-04")
 def retry_after(ctx: Context) -> None:
-    """Within the time that `Retry-After` named a POST gets the same refusal, also with another body, without a call."""
-    refused = ctx.post(Script(status=429, headers={"retry-after": "60"}), WHOLE).has_status(429).end()
-    key_is_kept(ctx, refused, 429).has_body(refused.body)
-    ctx.post(body=b'{"stream": true}').has_status(429).has_body(refused.body)
-    ctx.upstream.count_is(1)
+    """Within the time that a refusal asked for, in whichever way, a POST gets it again, also with another body, without
+    a call; after that a POST makes one."""
+    for number, asked in enumerate(A_MINUTE, 1):
+        key = f"{ctx.key}-{number}"
+        refused = ctx.post(Script(status=429, headers=asked), WHOLE, key=key).has_status(429).end()
+        ctx.sealed(refused.stream)
+        for body in (None, b'{"stream": true}'):
+            again = ctx.post(key=key, body=body).has_status(429).has_header("stream-id", refused.stream)
+            again.has_body(refused.body)
+        ctx.upstream.count_is(number)
+    ctx.post(Script(status=429, headers={"retry-after": "1"}), WHOLE).has_status(429).end()
+    ctx.eventually(ctx.post, lambda again: again.status == 200, "status 200 after a second")
+    ctx.upstream.count_is(len(A_MINUTE) + 2)
 
 
 @check("RS-EARLY-05")

@@ -173,6 +173,7 @@ def no_such_path(ctx: Context) -> None:
     for method, path in (("PUT", ""), ("PATCH", ""), ("POST", ""), ("POST", "/info"), ("GET", "/cancel")):
         ctx.ask(method, f"/streams/{whole.stream}{path}").is_problem(405, "method-not-allowed")
     ctx.ask("POST", "/streams").is_problem(405, "method-not-allowed")
+    ctx.ask("OPTIONS", f"/streams/{whole.stream}").has_status(204).end()
 
 
 @check("RS-ERR-11")

@@ -145,8 +145,13 @@ def own_headers_stay(ctx: Context) -> None:
     calls = ctx.upstream.wait_for(lambda calls: len(calls) == 2, "two calls")
     seen = {name for call in calls for name, _ in call.headers} & names
     ctx.expect(not seen, "none of this protocol's headers at the upstream", sorted(seen))
-    preference = dict(calls[0].headers).get("prefer", "")
-    ctx.expect(preference.strip() == "wait=5", "prefer: wait=5 at the upstream", preference)
+    preferred = [value.strip() for call in calls for name, value in call.headers if name == "prefer"]
+    ctx.expect(preferred == ["wait=5"], "prefer: wait=5 at the upstream", preferred)
+    failed = ctx.post(Script(tokens=5, fault="rst", at_event=2), Script(tokens=5), key=f"{ctx.key}-2").end()
+    ctx.sealed(failed.stream)
+    ctx.post(key=f"{ctx.key}-2", headers={"stream-retry": failed.stream}).has_status(200).ends_framed()
+    found = [name for call in ctx.upstream.count_is(4) for name, _ in call.headers if name == "stream-retry"]
+    ctx.expect(not found, "no stream-retry at the upstream", found)
 
 
 CONNECTION = (

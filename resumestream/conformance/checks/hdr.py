@@ -97,13 +97,14 @@ def outcome_of_the_sealed(ctx: Context) -> None:
         ctx.read(whole.stream, headers={"last-event-id": last}).has_status(204),
         ctx.get(f"/streams/{whole.stream}/info"),
         ctx.ask("POST", f"/streams/{whole.stream}/cancel"),
+        ctx.post(headers={"prefer": "respond-async"}).has_status(202),
         ctx.post(body=b"another").has_status(422),
         ctx.read(whole.stream, "offset=abc").has_status(400),
         ctx.read(whole.stream, "offset=999999").has_status(416),
     ]
     for answer in answers:
         answer.has_header("stream-outcome", "completed").end()
-    ctx.ask("DELETE", f"/streams/{whole.stream}").has_status(204).end()
+    ctx.ask("DELETE", f"/streams/{whole.stream}").has_status(204).has_header("stream-outcome", "completed").end()
     for answer in (ctx.head(whole.stream), ctx.read(whole.stream), ctx.post()):
         answer.has_status(410).has_header("stream-outcome", "completed").end()
 

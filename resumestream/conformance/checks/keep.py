@@ -159,10 +159,11 @@ def its_key_later(ctx: Context) -> None:
 
 @check("RS-KEEP-12")
 def malformed(ctx: Context) -> None:
-    """What is no number of seconds is refused, without a call."""
-    for value in ("", "-1", "soon", "1h", "1e3", "inf", "nan"):
+    """What is no number of seconds, or has four decimals, is refused, without a call; three decimals are not."""
+    for value in ("", "-1", "soon", "1h", "1e3", "inf", "nan", "1.2345"):
         ctx.post(headers={"stream-retain": value}).is_problem(400, "invalid-header")
     ctx.upstream.count_is(0)
+    ctx.post(Script(tokens=2), headers={"stream-retain": "60.125"}).has_status(200).ends_framed()
 
 
 @check("RS-KEEP-13")

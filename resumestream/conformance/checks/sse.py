@@ -31,7 +31,8 @@ def watch(ctx: Context, stream: str, query: str = "", last: str | None = None) -
 
 @check("RS-SSE-01")
 def ids(ctx: Context) -> None:
-    """Each event is as it was sent, with the offset behind it as its last field `id`, live and later."""
+    """Each event is as it was sent, with the offset behind it as its last field `id`, live and later, and
+    in the event's own line ends."""
     answer = ctx.post(Script(tokens=9, hold_at=4)).until_events(4)
     along = watch(ctx, answer.stream).has_status(200).has_header("content-type", "text/event-stream").until_events(4)
     ctx.upstream.release()
@@ -42,6 +43,12 @@ def ids(ctx: Context) -> None:
             at += len(event.raw)
             expected = event.raw.removesuffix(b"\n") + f"id: {at:016}\n\n".encode()
             watched.expect(seen.raw == expected, repr(expected), seen.raw)
+    for end in (b"\r\n", b"\r"):
+        body = b"data: 1" + end + end
+        crlf = ctx.post(Script(body=body), path="/v1/x", key=f"{ctx.key}-{len(end)}").has_body(body)
+        watched = watch(ctx, crlf.stream).ends_framed()
+        expected = b"data: 1" + end + f"id: {len(body):016}".encode() + end + end
+        watched.expect(watched.body == expected, repr(expected), watched.body)
 
 
 @check("RS-SSE-02")
@@ -57,10 +64,12 @@ def go_on_behind(ctx: Context) -> None:
 
 @check("RS-SSE-03")
 def last_event_id_wins(ctx: Context) -> None:
-    """`Last-Event-ID` wins over `offset`."""
+    """`Last-Event-ID` wins over `offset`, `from_event` and, in a POST, `Stream-Offset`."""
     whole = completed(ctx)
-    last = watch(ctx, whole.stream).ends_framed().events[3].id
-    watch(ctx, whole.stream, "&offset=0", last).has_header("stream-offset", str(last)).ends_framed()
+    last = str(watch(ctx, whole.stream).ends_framed().events[3].id)
+    for query in ("&offset=0", "&from_event=1"):
+        watch(ctx, whole.stream, query, last).has_header("stream-offset", last).ends_framed()
+    ctx.post(headers={"stream-offset": "0", "last-event-id": last}).has_header("stream-offset", last).ends_framed()
 
 
 @check("RS-SSE-04")
