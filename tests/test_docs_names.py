@@ -18,6 +18,7 @@ from resumestream.http.headers import UNCACHED
 from resumestream.model import Outcome
 from resumestream.policy import Policy
 from resumestream.upstream import Upstream
+from resumestream.upstream.config import KNOWN
 
 from .pages import DOCS, PAGES, REPOSITORY, named, prose, text
 
@@ -86,6 +87,14 @@ def test_every_field_is_in_the_reference(page: str, kind: type) -> None:
     """With its default, its unit and its meaning, which is drawn."""
     rows = dict(re.findall(r"^\| `(\w+)` \|(.*) \|$", text(REFERENCE / f"{page}.md"), re.MULTILINE))
     assert [spec.name for spec in fields(kind) if not rows.get(spec.name, "").rpartition("|")[2].strip()] == []
+
+
+def test_the_guide_has_every_provider_that_serve_knows() -> None:
+    """With its base URL, and the name as the first segment of the client's."""
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(http\S+)` \| `http://127\.0\.0\.1:8787/(\w+)", text(DOCS / "guide" / "providers.md"), re.M
+    )
+    assert sorted(rows) == sorted((name, url, name) for name, url in KNOWN.items())
 
 
 def test_every_command_and_option_is_in_the_reference() -> None:
