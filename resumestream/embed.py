@@ -46,7 +46,7 @@ _TICKET_ACTIONS = frozenset({"read", "stop", "delete"})
 class ResumeStream:
     """A durable log between your callers and your providers, mounted in your app.
 
-    `store`: a path (SQLite), a URL (`memory:`, `sqlite:///rel`, `sqlite:////abs`) or a LogStore.
+    `store`: a path (SQLite), a URL (`memory:`, `sqlite:///rel`, `sqlite:////abs`, `file:///abs`) or a LogStore.
     `upstreams`: name → base URL or Upstream; the name is the first path segment.
     `authorize`: `async (conn, action) -> Principal | None`; None refuses. Without it the caller's own provider
     credential says who it is, and whoever has none must be a program on this machine.

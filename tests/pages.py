@@ -68,6 +68,11 @@ def _blocks(page: Path, content: str) -> Iterator[Block]:
         before = found.end()
 
 
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", text(page))
+
+
 def shell(page: Path) -> str:
     """What a page tells people to type, without comments."""
     return re.sub(r"(?m)(^|\s)#.*$", "", "\n".join(block.text for block in blocks(page, *_SHELL)))

@@ -29,6 +29,8 @@ def check(words: list[str]) -> None:
     match program.rpartition("/")[2], args:
         case "resumestream", [name, *rest]:
             COMMANDS[name].make_context(name, rest)
+        case "pytest", [file, "-k", part]:
+            assert part in "".join(re.findall(r"def (test_\w+)", text(REPOSITORY / file)))
         case "uvicorn", rest:
             import_module("uvicorn.main").main.make_context("uvicorn", rest)
         case (("python" | "python3"), ["-m", "resumestream", name, *rest]):
@@ -79,6 +81,7 @@ def test_commands_in_sentences_exist(page: Path) -> None:
         ["resumestream", "serve", "openai", "--worker", "2"],
         ["resumestream", "serve", "openai", "--workers", "two"],
         [".venv/bin/resumestream", "usage", "--by", "colour"],
+        [".nox/tests/bin/pytest", "tests/test_gateway.py", "-k", "redirection"],
         ["uvicorn", "app:app", "--timeout-gracefull-shutdown", "5"],
         ["python", "-m", "resumestream.testing.provider", "--sport", "1"],
         ["python", "-m", "resumestream.conformanse", "http://127.0.0.1:1"],
