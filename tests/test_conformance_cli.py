@@ -76,15 +76,6 @@ def test_what_fails_is_told_and_written(tmp_path: Path) -> None:
     assert "?live=events: expected two comments or more; saw" in failure.attrib["message"]
 
 
-def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    nowhere = tmp_path / "missing" / "junit.xml"
-    with served() as arguments:
-        done = conformance(*arguments, "RS-GW-01", "--junit", str(nowhere))
-    assert done.returncode == 2
-    assert "1 passed" in done.stdout
-    assert done.stderr.rstrip().endswith(f"No such file or directory: '{nowhere}'")
-
-
 def test_a_scripted_upstream_that_is_not_reached_is_told() -> None:
     with served() as arguments:
         done = conformance(*arguments[:2], str(free_port()))
