@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -47,9 +45,9 @@ def test_it_is_caught(name: str, held: set[str]) -> None:
 
 
 HOLDS_FOR_NOTHING = {
-    "RS-GW-23": "the HTTP server beneath refuses it",
+    "RS-GW-23": "httptools refuses it, which uvicorn takes where it is installed",
 }
-"""Requirement → why even a server that does nothing keeps it."""
+"""Requirement → why even a server that does nothing may keep it."""
 
 
 def test_a_server_that_does_nothing_keeps_nothing() -> None:
@@ -65,9 +63,7 @@ def test_a_server_that_does_nothing_keeps_nothing() -> None:
             address=Address.parse(url), provider=provider, upstream_url=provider.url, limits=limits, deadline_s=1
         )
         results = run(made, list(CHECKS), ALL, jobs=32)
-        patient = run(replace(made, deadline_s=30), list(HOLDS_FOR_NOTHING), ALL)
     assert {result.id for result in results if result.verdict == "passed"} <= HOLDS_FOR_NOTHING.keys()
-    assert [result for result in patient if result.verdict != "passed"] == []
 
 
 def test_they_are_many_and_of_all_kinds() -> None:
