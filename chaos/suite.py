@@ -60,7 +60,7 @@ def perform(code: str, target: Target = EMBEDDED) -> Played:
     with playing() as directory:
         try:
             verdict = play(scenario, configuration, directory, target=target)
-        except Exception:
+        except Exception:  # a defect of the harness itself fails its cell, with the traceback as the failure
             seconds = time.monotonic() - began
             verdict = Verdict(scenario=scenario.name, configuration="", failure=traceback.format_exc(), seconds=seconds)
         verdict = replace(verdict, configuration=code.partition("@")[2] or str(configuration))

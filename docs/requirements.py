@@ -47,6 +47,7 @@ class Links(SphinxPostTransform):
     default_priority = 500
 
     def run(self, **kwargs: Any) -> None:
+        # Sphinx has extensions keep what they found in its environment; it declares no such attributes.
         known = set(self.env.requirement_ids)  # type: ignore[attr-defined]
         for text in list(self.document.findall(nodes.Text)):
             if ID.search(text) and not isinstance(text.parent, nodes.literal | nodes.reference):

@@ -132,7 +132,7 @@ class Context:
                 shown = {name: value for name, value in answer.headers if name.startswith("stream-")}
                 raise Failed(what, f"status {answer.status}, {shown}", answer.request)
             answer.leave()  # a long wait asks often, and would run out of files
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # HTTP tells of no event
         return answer
 
     # --- the rest ------------------------------------------------------------------------------------------------

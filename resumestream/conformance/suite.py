@@ -110,7 +110,7 @@ def perform(check: Check, setting: Setting) -> Result:
         check.run(ctx)
     except Failed as error:
         failure = str(error)
-    except Exception:
+    except Exception:  # not swallowed: it is the result, and the run goes on to the other checks
         failure = f"the check itself broke:\n{traceback.format_exc()}"
     finally:
         ctx.clean_up()

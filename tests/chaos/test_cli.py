@@ -186,7 +186,7 @@ def test_a_run_that_is_stopped_leaves_nothing(
         deadline = time.monotonic() + DEADLINE_S
         while len(ports := serving(tmp_path)) < 2 * at_once:  # a provider and a worker each
             assert time.monotonic() < deadline, ports
-            time.sleep(0.01)
+            time.sleep(0.01)  # a log file and a process table tell of no event; so below
         assert len(marked(mark)) > 3 or not PROC.exists()
     finally:
         begun.send_signal(number)

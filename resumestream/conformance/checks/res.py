@@ -18,6 +18,7 @@ LOST = Script(tokens=9, fault="rst", at_event=6)
 
 def ask(ctx: Context, script: Script, body: bytes = BACKGROUND, **options: object) -> Answer:
     """A call of OpenAI Responses with this script; what else is asked about its answer has the default one."""
+    # `post` has types for its options; here they only pass through.
     return ctx.post(script, upstream="responses", path=RESPONSES, body=body, **options)  # type: ignore[arg-type]
 
 

@@ -41,7 +41,7 @@ def remembering(right: Any) -> Any:
     """What is to be forgotten leaves its record."""
 
     async def wrong(self: Hub, stream: Any, *, forget: bool = False) -> StreamInfo:
-        return await right(self, stream)  # type: ignore[no-any-return]
+        return await right(self, stream)
 
     return wrong
 
@@ -91,7 +91,7 @@ def other_code(right: Any) -> Any:
 
     def wrong(self: forms.Provider, info: StreamInfo) -> bytes | None:
         if info.seal is None or info.completed:
-            return right(self, info)  # type: ignore[no-any-return]
+            return right(self, info)
         return self._dialect.error_frame("failed", f"Stream {info.id} failed")
 
     return wrong
